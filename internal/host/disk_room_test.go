@@ -231,6 +231,16 @@ func TestUploadIsRefusedForItsSpace(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
+	s.onNodes = &nodePlace{s: s}
+	s.location.set("gpu2", "", time.Now())
+	for _, size := range []int64{3 << 20, 1 << 60} {
+		if err := s.upload(size); err != nil {
+			t.Errorf("an upload to a Space on a node: %v", err)
+		}
+	}
+	if s.diskLimit() != 0 {
+		t.Errorf("the limit of a Space on a node is %d", s.diskLimit())
+	}
 }
 
 // TestUploadsAtTheSameTime checks that uploads in flight count each other until they end, and that one of unknown size is refused

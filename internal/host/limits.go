@@ -83,9 +83,9 @@ var _ diskSpace = (*spaceRun)(nil)
 func (s *spaceRun) name() string { return s.space().Name }
 func (s *spaceRun) isHere() bool { return !s.isOnNode() }
 
-// diskLimit is 0 on a node, where nothing measures the folders against it.
+// diskLimit is 0 for a Space on a node, at both ends: nothing measures its folders against the limit.
 func (s *spaceRun) diskLimit() int64 {
-	if s.onNode != nil {
+	if s.onNode != nil || s.isOnNode() {
 		return 0
 	}
 	return s.settings().Limits.Disk

@@ -20,15 +20,15 @@ func (p *nodePlace) shelf() *shelf.Remote {
 	return p.files
 }
 
-// leaveFiles lets the next use of the files of the Space begin with the node that it has then, if it has another one. The caller holds mu,
-// and calls the result without it.
-func (p *nodePlace) leaveFiles(other bool) (end func()) {
+// leaveFiles lets the next use of the files begin with the node that the Space has then. The caller holds mu, and calls end without it.
+func (p *nodePlace) leaveFiles() (end func()) {
 	before := p.files
-	if before == nil || !other {
-		return func() {}
-	}
 	p.files = nil
-	return func() { before.Close() }
+	return func() {
+		if before != nil {
+			before.Close()
+		}
+	}
 }
 
 func (p *nodePlace) dialFiles(ctx context.Context) (net.Conn, error) {

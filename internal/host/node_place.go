@@ -76,9 +76,12 @@ func (p *nodePlace) prepare(ctx context.Context, node string, ofHost map[string]
 	p.mu.Lock()
 	before := p.node
 	p.node = node
-	files := p.leaveFiles(before != node)
+	endFiles := func() {}
+	if before != node {
+		endFiles = p.leaveFiles()
+	}
 	p.mu.Unlock()
-	files()
+	endFiles()
 	if before != "" && before != node {
 		s.host.forgetOnNode(before, s.space().Name)
 	}
@@ -399,9 +402,9 @@ func (p *nodePlace) forget() {
 	p.mu.Lock()
 	node := p.node
 	p.node = ""
-	files := p.leaveFiles(true)
+	endFiles := p.leaveFiles()
 	p.mu.Unlock()
-	files()
+	endFiles()
 	if node != "" {
 		p.s.host.forgetOnNode(node, p.s.space().Name)
 	}

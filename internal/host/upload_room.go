@@ -96,7 +96,7 @@ func (s *spaceRun) makeRoomFor(size int64) error {
 }
 
 // reserve adds size to the incoming bytes of the Space unless a limit of disk, as measured last, is exceeded then. Uploads at the
-// same time count each other.
+// same time count each other. Those to a Space on a node fill the disk of that node, whose agent checks it.
 func (s *spaceRun) reserve(size int64) *lackOfRoom {
 	h := s.host
 	h.uploadRoom.Lock()
@@ -113,10 +113,12 @@ func (s *spaceRun) reserve(size int64) *lackOfRoom {
 			}
 		}
 	}
-	if limit := h.settings().TotalLimits.Disk; limit > 0 {
+	if limit := h.settings().TotalLimits.Disk; limit > 0 && s.isHere() {
 		var used int64
 		for _, other := range h.all() {
-			used += other.room.expected()
+			if other.isHere() {
+				used += other.room.expected()
+			}
 		}
 		if above := saturated(used, size) - limit; above > 0 {
 			return &lackOfRoom{
@@ -131,12 +133,17 @@ func (s *spaceRun) reserve(size int64) *lackOfRoom {
 
 // lowDisk refuses size bytes more if less than minDisk would stay free after all uploads in flight. What is left is for the host.
 func (s *spaceRun) lowDisk(size int64) *lackOfRoom {
+	if !s.isHere() {
+		return nil
+	}
 	free, err := lease.FreeAt(s.host.state.dir)()
 	if err != nil {
 		return nil // the disk does not report it
 	}
 	for _, other := range s.host.all() {
-		size = saturated(size, other.room.incoming.Load())
+		if other.isHere() {
+			size = saturated(size, other.room.incoming.Load())
+		}
 	}
 	if int64(free)-size >= minDisk {
 		return nil
