@@ -210,24 +210,30 @@ func filesNamed(t testing.TB, dir, name string) (all []string) {
 	return all
 }
 
-// wantPrunes removes the folder of a Space on the node that no configuration has.
-func (l *nodeLab) wantPrunes() {
+// oldHome makes the home of a Space on the node that is older than all environments, which the tests share.
+func (l *nodeLab) oldHome(name string) string {
 	l.t.Helper()
-	old := filepath.Join(l.home, "spaces", "old", "home")
-	if err := os.MkdirAll(old, 0o700); err != nil {
-		l.t.Fatal(err)
+	home := filepath.Join(l.home, "spaces", name, "home")
+	model := filepath.Join(home, "model.bin")
+	err := os.MkdirAll(home, 0o700)
+	if err == nil {
+		err = os.WriteFile(model, []byte("weights"), 0o600)
 	}
-	model := filepath.Join(old, "model.bin")
-	if err := os.WriteFile(model, []byte("weights"), 0o600); err != nil {
-		l.t.Fatal(err)
-	}
-	for at := model; at != l.home; at = filepath.Dir(at) { // older than all environments, which the tests share
-		if filepath.Base(at) != "spaces" {
-			if err := os.Chtimes(at, time.Time{}, time.Unix(1e9, 0)); err != nil {
-				l.t.Fatal(err)
-			}
+	for _, at := range []string{model, home, filepath.Dir(home)} {
+		if err == nil {
+			err = os.Chtimes(at, time.Time{}, time.Unix(1e9, 0))
 		}
 	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return home
+}
+
+// wantPrunes removes the folder of a Space on the node that no configuration has, and not that of one which does not run there now.
+func (l *nodeLab) wantPrunes() {
+	l.t.Helper()
+	old, configured := l.oldHome("old"), l.oldHome("kept")
 	for _, row := range []struct {
 		args  []string
 		stays bool
@@ -235,6 +241,9 @@ func (l *nodeLab) wantPrunes() {
 		out := l.must(append([]string{"prune", "--node", "gpu2"}, row.args...)...)
 		if _, err := os.Stat(old); (err == nil) != row.stays || strings.Contains(out, "spaces/far") {
 			l.t.Errorf("prune %v: the folder of a removed Space stays: %v, want %v\n%s", row.args, err == nil, row.stays, out)
+		}
+		if _, err := os.Stat(configured); err != nil {
+			l.t.Errorf("prune %v: the folder of a Space of the front: %v", row.args, err)
 		}
 	}
 	if code, _, errOut := l.cli("prune", "--node", "gpu9"); code == 0 || !strings.Contains(errOut, "no node gpu9 is connected") {

@@ -50,8 +50,13 @@ func (h *Host) pruneOn(ctx context.Context, r control.PruneRequest) (answer cont
 		return answer, &control.PruneRefusedError{Reason: fmt.Sprintf("no node %s is connected; `spacehost node` lists the nodes", printable.Reason(r.Node))}
 	}
 	spaces, _ := h.known() // any of them may have its files there
-	err = l.Call(ctx, opPrune, PruneOrder{r, spaces}, &answer)
-	return answer, err
+	if err = l.Call(ctx, opPrune, PruneOrder{r, spaces}, &answer); err == nil {
+		return answer, nil
+	}
+	if _, stopping := errors.AsType[*control.PruneRefusedError](err); stopping {
+		return answer, err
+	}
+	return answer, &control.PruneRefusedError{Reason: fmt.Sprintf("the node %s has not finished: %s; run the command again", r.Node, printable.Reason(err.Error()))}
 }
 
 // pruneRunning prunes the state folder of a host or a node whose Spaces run.
@@ -76,6 +81,9 @@ func (n *node) pruneState(ctx context.Context, order PruneOrder) (control.PruneA
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		spaces, folders := n.host.known()
+		for name := range n.received { // a reload has added it meanwhile, and its folder has arrived
+			spaces = append(spaces, name)
+		}
 		do(append(spaces, order.Spaces...), folders)
 	})
 }
