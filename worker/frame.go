@@ -106,7 +106,7 @@ func ReadFrame(r io.Reader) (Frame, error) {
 }
 
 // ParseFrame returns the Frame that text contains, and nothing besides. The Frame refers to text. Its errors are those of ReadFrame,
-// except that whoever decodes the header finds out whether it is a JSON object: an agent relays it.
+// except that the header is not checked to be a JSON object: its decoder reports that.
 func ParseFrame(text []byte) (Frame, error) {
 	if len(text) < frameLengths {
 		return Frame{}, io.ErrUnexpectedEOF

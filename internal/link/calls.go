@@ -94,7 +94,7 @@ func (l *Link) serve(m message) {
 func (l *Link) handle(ctx context.Context, m message) (answer any, err error) {
 	defer func() {
 		if l.recovered(recover(), m.Op) {
-			answer, err = nil, &RemoteError{Code: CodeInternal, Text: "the other end has failed; its log has the cause"}
+			answer, err = nil, &RemoteError{Code: CodeInternal, Text: "internal error at the other end; see its log"}
 		}
 	}()
 	switch {
@@ -110,8 +110,8 @@ func (l *Link) handle(ctx context.Context, m message) (answer any, err error) {
 	return l.handler.Call(ctx, l, m.Op, m.Body)
 }
 
-// tell handles a message. A panic drops it.
-func (l *Link) tell(m message) {
+// handleMessage handles a message without an answer. A panic drops it.
+func (l *Link) handleMessage(m message) {
 	defer func() { l.recovered(recover(), m.Op) }()
 	l.handler.Tell(l, m.Op, m.Body)
 }

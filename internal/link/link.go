@@ -234,7 +234,7 @@ func (l *Link) dispatch(inbox <-chan message) {
 		case strings.HasPrefix(m.Op, opPrefix):
 			l.log.Debug("message of an unknown kind", zap.String("node", l.peer), zap.String("op", m.Op))
 		default:
-			l.tell(m)
+			l.handleMessage(m)
 		}
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Files of /proc and of cgroups are read and written without package os, which offers each of them to the poller first. That takes
-// twice as many system calls, and several files are opened for each GPU call.
+// Files of /proc and of cgroups that are opened for each GPU call are read and written without package os, which offers each file to
+// the poller first: that takes twice as many system calls.
 
 // readKernelFile reads the beginning of a file into buffer. The kernel gives a file of /proc that fits in one piece.
 func readKernelFile(path string, buffer []byte) ([]byte, error) {
