@@ -315,6 +315,44 @@ func TestSlurmPool(t *testing.T) {
 	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 1)
 }
 
+// TestSlurmTimeLimit: a job drains before its time limit, and another one takes over, while a visitor calls a GPU function again and again.
+func TestSlurmTimeLimit(t *testing.T) {
+	if !realSlurm {
+		t.Skip("SKIPPED: the stand-in has no time limits; run make slurm")
+	}
+	l := newSlurmLab(t)
+	l.write(t, strings.Replace(slurmPool, "time: 4h, drain: 2m", "time: 3m, drain: 1m", 1), "1h")
+	l.startFront()
+	first, began := l.awaitFar(""), time.Now()
+	client, calls := l.clientAs(l.space("far").URL, l.token), 0
+	for ; l.space("far").Node == first || l.space("far").Stage != "RUNNING"; calls++ {
+		if r := client.call("/on_gpu", 4); text(r.Value) != "computed" {
+			t.Errorf("call %d, %s after the start: %s, error %q", calls, time.Since(began).Round(time.Second), r.Value, r.Err)
+		}
+		if time.Since(began) > 5*time.Minute {
+			t.Fatal("the job has not drained")
+		}
+	}
+	t.Logf("far runs on %s %s after the start on %s; %d calls", l.space("far").Node, time.Since(began).Round(time.Second), first, calls)
+	ended := l.leases().Ended
+	for _, one := range ended {
+		if one.State != lease.Released || one.ChargedSeconds < 4 || one.ChargedSeconds > 10 {
+			t.Errorf("a lease has ended as %+v", one)
+		}
+	}
+	if len(ended) != calls {
+		t.Errorf("%d leases of %d calls", len(ended), calls)
+	}
+	eventually(t, "the node of the ended job is forgotten", killPatience, func() bool {
+		return !slices.ContainsFunc(l.nodes(), func(n control.Node) bool { return n.Name == first })
+	})
+	out, err := l.command("scontrol", "show", "job", strings.TrimPrefix(first, "lab-")).CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("JobState=COMPLETED")) {
+		t.Errorf("the job has ended as %s, %v", out, err)
+	}
+	l.stop()
+}
+
 // wantSecretScript checks that the token of a job is neither in an environment nor on a command line.
 func (l *slurmLab) wantSecretScript(t *testing.T) {
 	t.Helper()

@@ -127,7 +127,13 @@ func TestNewLinkReplacesTheFormer(t *testing.T) {
 // TestHelloOfAnEndedLink: the greeting of a link may be handled after that of the next one.
 func TestHelloOfAnEndedLink(t *testing.T) {
 	withNode(t, func(n *nodeRig) {
-		first, second := n.dial(), n.dial()
+		n.dial()
+		first := n.server.Link("gpu2")
+		second := n.dial()
+		synctest.Wait()
+		if first == nil || !isDone(first) {
+			n.t.Fatal("the first link was not replaced")
+		}
 		if err := n.join(first, Hello{Protocol: Protocol}); !errors.Is(err, lease.ErrUnreachable) {
 			n.t.Errorf("error %v, want ErrUnreachable", err)
 		}
