@@ -145,7 +145,7 @@ func startOurs(t *testing.T, line, state string, spaces []string, provider *http
 		name, value, _ := strings.Cut(pair, "=")
 		fmt.Fprintf(&each, "%s: %q, ", name, value)
 	}
-	fmt.Fprintf(&file, "%s\nconsole: \"127.0.0.1:0\"\ngpus: {machine: mock:1xH200}\nreach: [%q]\nspaces:\n", agentKey(), provider.Listener.Addr())
+	fmt.Fprintf(&file, "%s\nconsole: \"127.0.0.1:0\"\ngpus: {machine: mock:1xH200}\ndrain: 1s\nreach: [%q]\nspaces:\n", agentKey(), provider.Listener.Addr())
 	for _, space := range spaces {
 		fmt.Fprintf(&file, "  - {folder: %q, name: %s, address: \"127.0.0.1:0\", variables: {%s}, python: %q}\n", space, filepath.Base(space), each.String(), environmentOf(t, line))
 	}
