@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -132,7 +133,7 @@ type destination struct {
 
 	document   bool                 // an HTML document may be opened with an insertion
 	insert     string               // appended to an HTML document; may be empty
-	finished   *bool                // may be nil; set once the Space's response has been read to its end
+	finished   *atomic.Bool         // may be nil; set once the Space's response has been read to its end
 	onResponse func(*http.Response) // may be nil; runs on status 200, before the visitor receives the response
 }
 
@@ -240,10 +241,10 @@ func (h *Handler) passContent(c call) error {
 // http.disconnect reaches spaces/zero/middleware.py only if the route receives).
 func (h *Handler) passAsDirectCall(c call, set func(*destination, queue.EventID)) error {
 	id, end := h.config.Queue.Direct(c.payer, isAwaited(c.Request()))
-	finished := false
+	var finished atomic.Bool
 	defer func() {
 		end()
-		if !finished {
+		if !finished.Load() {
 			h.config.Queue.Disconnected(id)
 		}
 	}()
@@ -257,17 +258,17 @@ func isAwaited(r *http.Request) bool {
 	return r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodOptions
 }
 
-// watchedBody sets finished at the end of a response. Without it, the client or the Space has left before, or the
+// watchedBody sets ended once a body has been read to its end. Without it, the client or the Space has left before, or the
 // connection was a WebSocket, which has no other end.
 type watchedBody struct {
 	io.ReadCloser
-	finished *bool
+	ended *atomic.Bool
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
-		*b.finished = true
+		b.ended.Store(true)
 	}
 	return n, err
 }

@@ -1,7 +1,6 @@
 package gradioapi
 
 import (
-	"io"
 	"net/http"
 	"sync/atomic"
 
@@ -15,25 +14,11 @@ func closeAfterUnread(w *echo.Response, r *http.Request) {
 	if r.ContentLength == 0 || r.ProtoMajor != 1 {
 		return // there is no body, or the connection has other requests
 	}
-	body := &watchedRequest{ReadCloser: r.Body}
-	r.Body = body
+	var ended atomic.Bool
+	r.Body = &watchedBody{r.Body, &ended}
 	w.Before(func() {
-		if !body.ended.Load() {
+		if !ended.Load() {
 			w.Header().Set("Connection", "close")
 		}
 	})
-}
-
-// watchedRequest is a body that knows whether it was read to its end.
-type watchedRequest struct {
-	io.ReadCloser
-	ended atomic.Bool
-}
-
-func (b *watchedRequest) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		b.ended.Store(true)
-	}
-	return n, err
 }
