@@ -55,16 +55,21 @@ func memory() uint64 {
 	return m.HeapInuse + m.StackInuse
 }
 
+// serve serves nodes in a network of the test, until its end.
+func (f *front) serve(t *testing.T) *linktest.Network {
+	network := linktest.NewNetwork()
+	ctx, cancel := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() { f.Serve(ctx, network) })
+	t.Cleanup(func() { cancel(); serving.Wait() })
+	return network
+}
+
 // Strangers get 10 handshakes a second, and wait in their order.
 func TestHandshakesOfStrangersAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFront(t, echo)
-		network := linktest.NewNetwork()
-		ctx, cancel := context.WithCancel(t.Context())
-		var serving sync.WaitGroup
-		serving.Go(func() { f.Serve(ctx, network) })
-		defer serving.Wait()
-		defer cancel()
+		network := f.serve(t)
 		d := &link.Dialer{Address: linktest.Address, DialContext: network.Dial("10.0.0.2"), Handler: echo}
 		f.join(d, "gpu1")
 		l := f.dial(d)
@@ -115,12 +120,7 @@ func TestManyNodesConnectAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFront(t, echo)
 		f.Authorize = func(string, [32]byte) error { return nil }
-		network := linktest.NewNetwork()
-		ctx, cancel := context.WithCancel(t.Context())
-		var serving sync.WaitGroup
-		serving.Go(func() { f.Serve(ctx, network) })
-		defer serving.Wait()
-		defer cancel()
+		network := f.serve(t)
 		begun := time.Now()
 		var all sync.WaitGroup
 		for n := range 100 {
@@ -148,12 +148,7 @@ func TestNodeConnectsDuringAFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFront(t, echo)
 		f.Authorize = func(string, [32]byte) error { return nil }
-		network := linktest.NewNetwork()
-		ctx, cancel := context.WithCancel(t.Context())
-		var serving sync.WaitGroup
-		serving.Go(func() { f.Serve(ctx, network) })
-		defer serving.Wait()
-		defer cancel()
+		network := f.serve(t)
 		flood := network.Dial("10.9.9.9")
 		for range 1000 {
 			conn, err := flood(t.Context(), "tcp", linktest.Address)
