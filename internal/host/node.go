@@ -218,23 +218,18 @@ func (n *node) stream(hello json.RawMessage, conn net.Conn) bool {
 
 // shelfOf returns the files of a Space, nil before its first preparation.
 func (n *node) shelfOf(space string) *shelf.Shelf {
-	s := n.get(space)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if s == nil {
-		return nil
-	}
-	return s.shelf
+	_, files := n.opened(n.get(space))
+	return files
 }
 
-// placeOf returns the Place of a Space, nil before its first preparation.
-func (n *node) placeOf(s *nodeSpace) *worker.Local {
+// opened returns the Place and the files of a Space, nil before its first preparation. s may be nil.
+func (n *node) opened(s *nodeSpace) (*worker.Local, *shelf.Shelf) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if s == nil {
-		return nil
+		return nil, nil
 	}
-	return s.place
+	return s.place, s.shelf
 }
 
 // get returns a Space, nil before its first preparation.
@@ -300,7 +295,7 @@ func (n *node) open(s *nodeSpace, order SpaceOrder) error {
 	if err := s.checkEgress(); err != nil {
 		return err
 	}
-	if n.placeOf(s) == nil {
+	if place, _ := n.opened(s); place == nil {
 		s.openLogs()
 		place := worker.NewLocal(s.placeConfig())
 		files := shelf.New(shelf.Config{Space: order.Name, Storage: s.storage(), ReserveUpload: s.reserveUpload, Logger: h.log.Named("shelf")})
@@ -367,7 +362,7 @@ func (n *node) launch(order LaunchOrder, conn net.Conn) {
 		if !may {
 			return worker.Kept{}, nil, nil, errors.New(space.EndedByLeaving)
 		}
-		place := n.placeOf(s)
+		place, _ := n.opened(s)
 		if place == nil {
 			return worker.Kept{}, nil, nil, fmt.Errorf("the Space %s is not prepared on this node", order.Space)
 		}

@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"testing"
 
+	"go.uber.org/zap"
+
 	"spacehost/internal/agent"
 	"spacehost/internal/bundle"
 	"spacehost/internal/config"
-
-	"go.uber.org/zap"
 )
 
 // TestOldBundlesGo: a node keeps the folder that it has received last for a Space, until it forgets the Space.
