@@ -2,15 +2,18 @@ package nvml
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
+
+	"spacehost/internal/kernelfile"
 )
 
 // statReader returns the text of /proc/<pid>/stat.
 type statReader func(pid int) ([]byte, error)
 
-func procStat(pid int) ([]byte, error) { return os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) }
+func procStat(pid int) ([]byte, error) {
+	return kernelfile.Read(fmt.Sprintf("/proc/%d/stat", pid), make([]byte, 1<<10))
+}
 
 // startTime returns when the process started, in ticks since boot. A zombie counts as gone: it has no memory left.
 func startTime(stat statReader, pid int) (uint64, error) {

@@ -87,6 +87,7 @@ func (p *Processes) forget(worker Process) {
 	defer p.mu.Unlock()
 	delete(p.subtrees, worker)
 	delete(p.frozen, worker)
+	delete(p.found, worker)
 }
 
 // Intervals of Run.

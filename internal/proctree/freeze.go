@@ -10,6 +10,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/kernelfile"
 )
 
 // Freeze stops a worker and what it has started since Confine, until Thaw or End. It returns false if the worker has no
@@ -17,7 +19,7 @@ import (
 // is still alive, and SIGKILL ends it.
 func (p *Processes) Freeze(pid int, start uint64) bool {
 	worker := Process{pid, start}
-	dir := p.cgroups.ofWorker(worker)
+	dir := p.cgroupOf(worker)
 	if dir == "" {
 		return false
 	}
@@ -28,10 +30,21 @@ func (p *Processes) Freeze(pid int, start uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.frozen == nil {
-		p.frozen = map[Process]string{}
+		p.frozen, p.found = map[Process]string{}, map[Process]string{}
 	}
-	p.frozen[worker] = dir
+	p.frozen[worker], p.found[worker] = dir, dir
 	return true
+}
+
+// cgroupOf returns the cgroup of a worker, or "". It looks for it once: a worker is frozen after each call.
+func (p *Processes) cgroupOf(worker Process) string {
+	p.mu.Lock()
+	dir := p.found[worker]
+	p.mu.Unlock()
+	if dir == "" {
+		dir = p.cgroups.ofWorker(worker)
+	}
+	return dir
 }
 
 // Thaw lets a frozen worker continue. It does nothing for a worker that is not frozen. After an error the worker is still
@@ -58,7 +71,7 @@ func setFrozen(dir string, frozen bool) error {
 	if frozen {
 		value = "1"
 	}
-	return writeKernelFile(filepath.Join(dir, "cgroup.freeze"), value)
+	return kernelfile.Write(filepath.Join(dir, "cgroup.freeze"), value)
 }
 
 // endAsked kills the frozen workers that were asked to exit: a frozen process does not handle SIGTERM. A Python process

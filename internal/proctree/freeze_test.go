@@ -3,6 +3,7 @@ package proctree
 import (
 	"bufio"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,6 +46,9 @@ func (w *freezable) counted(t *testing.T) (total int64) {
 	t.Helper()
 	for _, path := range w.steps {
 		info, err := os.Stat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // the process has not begun
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -97,7 +97,7 @@ func (c *Cgroups) Limit(dir string, l Limits) (rest Limits, err error) {
 
 func writeFiles(dir string, files []cgroupFile) error {
 	for _, f := range files {
-		err := writeKernelFile(filepath.Join(dir, f.name), f.value)
+		err := writeExisting(filepath.Join(dir, f.name), f.value)
 		if err != nil && (!f.optional || !errors.Is(err, os.ErrNotExist)) {
 			return fmt.Errorf("set %s to %s: %w", f.name, f.value, err)
 		}
@@ -107,6 +107,17 @@ func writeFiles(dir string, files []cgroupFile) error {
 
 // hostCgroup is the cgroup below Base for this process. Its name differs from those of Spaces.
 const hostCgroup = "host"
+
+// writeExisting writes a file that the kernel has made. A file that is missing stays missing. It may block: the kernel reclaims memory
+// above a new limit first.
+func writeExisting(path, value string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(value)
+	return errors.Join(err, file.Close())
+}
 
 // delegate puts the given controllers in force for the cgroups below Base, as far as the kernel allows, and records
 // them.
@@ -140,7 +151,7 @@ func (c *Cgroups) enable(controller string) error {
 	if slices.Contains(c.words("cgroup.subtree_control"), controller) {
 		return nil
 	}
-	return writeKernelFile(filepath.Join(c.Base, "cgroup.subtree_control"), "+"+controller)
+	return writeExisting(filepath.Join(c.Base, "cgroup.subtree_control"), "+"+controller)
 }
 
 // words returns the words of a file of Base.
@@ -166,7 +177,7 @@ func (c *Cgroups) moveHost() error {
 // priorities of their own, so threads are searched until no new one is found. Between sessions, the kernel compares the
 // priorities of sessions only (sched(7), autogroup), so that of the process's session is lowered too.
 func (p Process) SetNice(nice int) error {
-	_ = writeKernelFile(fmt.Sprintf("/proc/%d/autogroup", p.PID), strconv.Itoa(nice)) // absent without autogroups
+	_ = writeExisting(fmt.Sprintf("/proc/%d/autogroup", p.PID), strconv.Itoa(nice)) // absent without autogroups
 	for done := map[string]bool{}; ; {
 		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID))
 		if err != nil {

@@ -114,7 +114,7 @@ func trueController(t *testing.T) *Cgroups {
 	t.Helper()
 	above, err := OpenCgroups()
 	if err == nil && !strings.Contains(strings.Join(above.words("cgroup.subtree_control"), " "), "hugetlb") {
-		t.Cleanup(func() { _ = writeKernelFile(filepath.Join(above.Base, "cgroup.subtree_control"), "-hugetlb") })
+		t.Cleanup(func() { _ = writeExisting(filepath.Join(above.Base, "cgroup.subtree_control"), "-hugetlb") })
 		err = above.enable("hugetlb")
 	}
 	if err != nil {

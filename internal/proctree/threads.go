@@ -69,5 +69,5 @@ func (t Tree) ForksRefused() int {
 // SetOOMScore makes the kernel's out-of-memory killer prefer a process, and what it starts later, by that many thousandths of the
 // machine's memory (proc(5), oom_score_adj).
 func (p Process) SetOOMScore(score int) error {
-	return writeKernelFile("/proc/"+strconv.Itoa(p.PID)+"/oom_score_adj", strconv.Itoa(score))
+	return writeExisting("/proc/"+strconv.Itoa(p.PID)+"/oom_score_adj", strconv.Itoa(score))
 }

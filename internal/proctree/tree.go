@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/kernelfile"
 )
 
 // MarkerVariable is an environment variable with the path of a file that is unique to one start of a Space. The
@@ -69,7 +71,7 @@ func ReadStat(pid int) (Stat, bool) {
 // readStatErr is ReadStat with the error of the read.
 func readStatErr(pid int) (Stat, bool, error) {
 	var buffer [1024]byte // three times the length of a line
-	data, err := readKernelFile("/proc/"+strconv.Itoa(pid)+"/stat", buffer[:])
+	data, err := kernelfile.Read("/proc/"+strconv.Itoa(pid)+"/stat", buffer[:])
 	if err != nil {
 		return Stat{}, false, err
 	}
