@@ -43,15 +43,18 @@ type Guard struct {
 	mu    sync.Mutex
 	armed map[string]*armed // by lease
 	ended map[string]lease.EndedLease
+	// exits stop the waits for the exits of workers. A wait goes on between two leases of a worker, so that a call does not begin one.
+	exits map[lease.Worker]context.CancelFunc
 	alone bool // no host is connected
 }
 
 // armed is a lease that the Guard watches.
 type armed struct {
 	lease.OpenLease
-	began time.Time
-	left  time.Duration // from began
-	stop  context.CancelFunc
+	began  time.Time
+	left   time.Duration // from began
+	late   *time.Timer
+	waited bool // late has left it to the host once
 }
 
 var _ lease.Guard = (*Guard)(nil)
@@ -69,17 +72,24 @@ func (g *Guard) Arm(id string, w lease.Worker, left time.Duration) {
 	defer g.mu.Unlock()
 	one := &armed{OpenLease: lease.OpenLease{Lease: id, Worker: w}, began: time.Now(), left: left}
 	if before := g.armed[id]; before != nil {
-		before.stop()
+		before.late.Stop()
 		one.left += time.Since(before.began)
 		one.began = before.began
 	}
 	if g.armed == nil {
-		g.armed, g.ended = map[string]*armed{}, map[string]lease.EndedLease{}
+		g.armed, g.ended, g.exits = map[string]*armed{}, map[string]lease.EndedLease{}, map[lease.Worker]context.CancelFunc{}
 	}
-	var ctx context.Context
-	ctx, one.stop = context.WithCancel(context.Background())
 	g.armed[id] = one
-	go g.watch(ctx, one)
+	until := time.Until(one.began.Add(one.left))
+	if g.Strict {
+		until += KillGrace
+	}
+	one.late = time.AfterFunc(until, func() { g.onLate(one) })
+	if g.exits[w] == nil {
+		ctx, stop := context.WithCancel(context.Background())
+		g.exits[w] = stop
+		go g.awaitExit(ctx, w)
+	}
 }
 
 // Disarm implements lease.Guard. It forgets a lease, also one that has ended.
@@ -87,7 +97,7 @@ func (g *Guard) Disarm(id string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if one := g.armed[id]; one != nil {
-		one.stop()
+		one.late.Stop()
 	}
 	delete(g.armed, id)
 	delete(g.ended, id)
@@ -98,7 +108,10 @@ func (g *Guard) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, one := range g.armed {
-		one.stop()
+		one.late.Stop()
+	}
+	for _, stop := range g.exits {
+		stop()
 	}
 	g.armed = nil
 }
@@ -110,62 +123,53 @@ func (g *Guard) SetAlone(alone bool) {
 	g.alone = alone
 }
 
-// watch waits for the end of the worker or of its time.
-func (g *Guard) watch(ctx context.Context, one *armed) {
-	exited := make(chan struct{})
-	go func() {
-		defer close(exited)
-		g.Processes.Wait(ctx, one.Worker.PID, one.Worker.Start)
-	}()
-	until, grace := time.Until(one.began.Add(one.left)), KillGrace
-	if g.Strict {
-		until, grace = until+KillGrace, 0
-	}
-	late := time.NewTimer(until)
-	defer late.Stop()
-	for waited := g.Strict; ; waited = true {
-		select {
-		case <-ctx.Done():
-			return
-		case <-exited:
-			if ctx.Err() == nil {
-				g.end(one, false)
-			}
-			return
-		case <-late.C:
-		}
-		if !waited && g.hasHost() {
-			late.Reset(HostGrace)
-			continue
-		}
-		if g.Logger != nil {
-			g.Logger.Warn("worker overstays", zap.String("lease", one.Lease), zap.Int("worker", one.Worker.PID))
-		}
-		g.end(one, true)
-		g.Processes.End(one.Worker.PID, one.Worker.Start, grace)
+// awaitExit ends the leases of a worker that exits.
+func (g *Guard) awaitExit(ctx context.Context, w lease.Worker) {
+	g.Processes.Wait(ctx, w.PID, w.Start)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if ctx.Err() != nil {
 		return
+	}
+	g.exits[w]()
+	delete(g.exits, w)
+	for _, one := range g.armed {
+		if one.Worker == w {
+			one.late.Stop()
+			g.end(one, lease.Released, reasonWorkerDied, time.Since(one.began))
+		}
 	}
 }
 
-func (g *Guard) hasHost() bool {
+// onLate ends a worker that overstays.
+func (g *Guard) onLate(one *armed) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	return !g.alone
-}
-
-// end records the end of a lease, unless it was disarmed or armed again.
-func (g *Guard) end(one *armed, expired bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.armed[one.Lease] != one {
+	if g.armed[one.Lease] != one { // it was disarmed or armed again
+		g.mu.Unlock()
 		return
 	}
+	grace := KillGrace
+	switch {
+	case g.Strict:
+		grace = 0
+	case !g.alone && !one.waited:
+		one.waited = true
+		one.late.Reset(HostGrace)
+		g.mu.Unlock()
+		return
+	}
+	g.end(one, lease.Expired, quota.ReasonDeadline, WholeTime)
+	g.mu.Unlock()
+	if g.Logger != nil {
+		g.Logger.Warn("worker overstays", zap.String("lease", one.Lease), zap.Int("worker", one.Worker.PID))
+	}
+	g.Processes.End(one.Worker.PID, one.Worker.Start, grace)
+}
+
+// end records the end of a lease.
+func (g *Guard) end(one *armed, state lease.State, reason string, used time.Duration) {
 	delete(g.armed, one.Lease)
-	ended := lease.EndedLease{Lease: one.Lease, State: lease.Released, Reason: reasonWorkerDied, Used: time.Since(one.began)}
-	if expired {
-		ended.State, ended.Reason, ended.Used = lease.Expired, quota.ReasonDeadline, WholeTime
-	}
-	g.ended[one.Lease] = ended
+	g.ended[one.Lease] = lease.EndedLease{Lease: one.Lease, State: state, Reason: reason, Used: used}
 }
 
 // WholeTime is the Used of a lease that ended at its deadline: it is charged up to there. The Guard itself has counted from Arm, some

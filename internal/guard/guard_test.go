@@ -1,8 +1,10 @@
 package guard
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,4 +163,39 @@ func TestGuardReports(t *testing.T) {
 			})
 		})
 	}
+}
+
+// countingProcesses counts the waits for exits.
+type countingProcesses struct {
+	*leasetest.Processes
+	waits atomic.Int32
+}
+
+func (p *countingProcesses) Wait(ctx context.Context, pid int, start uint64) {
+	p.waits.Add(1)
+	p.Processes.Wait(ctx, pid, start)
+}
+
+// TestOneWaitForEachWorker: the leases of a worker share the wait for its exit, which also ends the lease that is open then.
+func TestOneWaitForEachWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		processes := &countingProcesses{Processes: leasetest.NewProcesses()}
+		g := guarded{&Guard{Processes: processes}, processes.Processes, map[int]uint64{}}
+		defer g.Close()
+		for range 3 {
+			g.arm("a", 1, time.Minute)
+			g.arm("b", 2, time.Minute)
+			g.want(t, time.Second, "a", "b")
+			g.Disarm("a")
+		}
+		if n := processes.waits.Load(); n != 2 {
+			t.Errorf("%d waits for two workers", n)
+		}
+		g.arm("c", 1, time.Minute)
+		time.Sleep(4 * time.Second)
+		processes.Exit(1)
+		g.want(t, time.Second, "b", "c worker died 4")
+		g.arm("late", 1, time.Minute)
+		g.want(t, 0, "b", "c worker died 4", "late worker died 0")
+	})
 }
