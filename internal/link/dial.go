@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-
-	"spacehost/internal/outbox"
 )
 
 // Dialer connects a node to a front.
@@ -149,7 +147,7 @@ func handshake(ctx context.Context, dial func(context.Context, string, string) (
 		return nil, err
 	}
 	setOptions(raw)
-	conn := tls.Client(outbox.Direct(raw), config)
+	conn := tls.Client(newTLSSocket(raw), config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		if ctx.Err() != nil {

@@ -10,13 +10,10 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
-
-	"spacehost/internal/outbox"
 )
 
 // Link is a connection between a front and an agent. Its methods are safe for concurrent use, also by its Handler.
@@ -32,8 +29,7 @@ type Link struct {
 	renew func(request []byte) ([]byte, error)
 	rate  *rate.Limiter // of messages of the peer; the agent has no limit
 
-	out    *outbox.Outbox
-	queued atomic.Int64 // bytes in out
+	out    *controlWriter
 	pulse  pulse
 	spares spares // at the front
 	calls  calls
@@ -52,7 +48,7 @@ type Link struct {
 func newLink(peer, id string, control *tls.Conn, handler Handler, log *zap.Logger) *Link {
 	l := &Link{
 		peer: peer, id: id, control: control, handler: handler, log: log,
-		rate: rate.NewLimiter(rate.Inf, 0), out: outbox.New(control), streams: map[*stream]struct{}{},
+		rate: rate.NewLimiter(rate.Inf, 0), out: newControlWriter(control), streams: map[*stream]struct{}{},
 		unread: make(chan struct{}),
 	}
 	l.ctx, l.down = context.WithCancelCause(context.Background())
@@ -63,8 +59,9 @@ func newLink(peer, id string, control *tls.Conn, handler Handler, log *zap.Logge
 
 // run starts the goroutines of a link.
 func (l *Link) run() {
+	l.out.begin()
 	inbox := make(chan message, 64)
-	l.running.Go(func() { l.out.Run(&sender{l}) })
+	l.running.Go(func() { l.out.run(func(err error) { l.close(err, nil) }) })
 	l.running.Go(func() { l.read(inbox) })
 	l.running.Go(func() { l.dispatch(inbox) })
 	l.running.Go(l.sendBeats)
@@ -81,28 +78,37 @@ func (l *Link) Call(ctx context.Context, op string, in, out any) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	answer, err := l.call(ctx, op, in)
-	if err != nil {
-		return fmt.Errorf("call %s: %w", op, err)
-	}
-	if answer.Error != nil {
-		return answer.Error
-	}
-	if out == nil || len(answer.Body) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(answer.Body, out); err != nil {
-		return fmt.Errorf("decode the answer to %s: %w", op, err)
-	}
-	return nil
+	return l.Begin(op, in)(ctx, out)
 }
 
-func (l *Link) call(ctx context.Context, op string, in any) (answer message, err error) {
+// Begin sends a request without waiting for the answer: the other end has it when Begin returns, unless it reads slowly. The caller must
+// call wait, once, which does and returns what Call does.
+func (l *Link) Begin(op string, in any) (wait func(ctx context.Context, out any) error) {
 	id, answered := l.calls.begin()
-	defer l.calls.end(id)
-	if err := l.send(message{Op: op, ID: id}, in); err != nil {
-		return answer, err
+	failed := l.send(message{Op: op, ID: id}, in)
+	return func(ctx context.Context, out any) error {
+		defer l.calls.end(id)
+		if failed != nil {
+			return fmt.Errorf("call %s: %w", op, failed)
+		}
+		answer, err := l.await(ctx, id, answered)
+		if err != nil {
+			return fmt.Errorf("call %s: %w", op, err)
+		}
+		if answer.Error != nil {
+			return answer.Error
+		}
+		if out == nil || len(answer.Body) == 0 {
+			return nil
+		}
+		if err := json.Unmarshal(answer.Body, out); err != nil {
+			return fmt.Errorf("decode the answer to %s: %w", op, err)
+		}
+		return nil
 	}
+}
+
+func (l *Link) await(ctx context.Context, id uint64, answered <-chan message) (answer message, err error) {
 	select {
 	case answer = <-answered:
 		return answer, nil
@@ -139,28 +145,11 @@ func (l *Link) send(m message, body any) error {
 	if l.ctx.Err() != nil {
 		return l.downError()
 	}
-	if l.queued.Add(int64(len(frame))) > maxQueued {
+	if l.out.put(frame); l.out.waiting() > maxQueued {
 		l.close(ErrSlow, nil)
 		return l.downError()
 	}
-	l.out.Put(frame)
 	return nil
-}
-
-// sender writes the queued messages. It ends the link if the peer reads nothing for LostAfter.
-type sender struct{ l *Link }
-
-func (s *sender) Write(frame []byte) (int, error) {
-	_ = s.l.control.SetWriteDeadline(time.Now().Add(LostAfter)) // fails only if it is closed
-	n, err := s.l.control.Write(frame)
-	s.l.queued.Add(-int64(len(frame)))
-	if err != nil {
-		if isTimeout(err) {
-			err = ErrLost
-		}
-		s.l.close(err, nil)
-	}
-	return n, err
 }
 
 func isTimeout(err error) bool {
@@ -306,12 +295,12 @@ func (l *Link) close(cause error, reason *RemoteError) {
 	}
 	l.spares.close()
 	if reason == nil {
-		l.out.Close()
+		l.out.close()
 		l.control.NetConn().Close()
 		return
 	}
 	if frame, err := encode(message{Op: opFarewell, Error: reason}); err == nil {
-		l.out.Put(frame)
+		l.out.put(frame)
 	}
 	go func() {
 		defer l.running.Done()
@@ -321,7 +310,7 @@ func (l *Link) close(cause error, reason *RemoteError) {
 		case <-timeout.C:
 		case <-l.unread: // the other end has closed it
 		}
-		l.out.Close()
+		l.out.close()
 		l.control.NetConn().Close()
 	}()
 }

@@ -60,6 +60,36 @@ func TestCallsAreAnswered(t *testing.T) {
 	})
 }
 
+// A call that is begun reaches the other end before anything waits for it.
+func TestBegunCalls(t *testing.T) {
+	reached := make(chan json.RawMessage, 2)
+	callee := linktest.Handler{OnCall: func(_ context.Context, _ *link.Link, _ string, body json.RawMessage) (any, error) {
+		reached <- body
+		return body, nil
+	}}
+	bothWays(t, callee, func(t *testing.T, caller, _ *link.Link) {
+		first, second := caller.Begin("echo", number{1}), caller.Begin("echo", number{2})
+		synctest.Wait()
+		<-reached
+		<-reached
+		var one, two number
+		if err := errors.Join(second(t.Context(), &two), first(t.Context(), &one)); err != nil || one.N != 1 || two.N != 2 {
+			t.Errorf("got %v and %v, %v", one, two, err)
+		}
+		ended, end := context.WithCancelCause(t.Context())
+		end(errors.New("given up"))
+		if err := caller.Begin("echo", number{3})(ended, nil); err == nil || !strings.Contains(err.Error(), "given up") {
+			t.Errorf("wait with an ended context: %v", err)
+		}
+		synctest.Wait()
+		<-reached
+		caller.Close()
+		if err := caller.Begin("echo", number{4})(t.Context(), nil); !errors.Is(err, link.ErrDown) {
+			t.Errorf("call of a link that is down: %v", err)
+		}
+	})
+}
+
 func TestErrorsKeepCodeAndDetail(t *testing.T) {
 	callee := linktest.Handler{OnCall: func(_ context.Context, _ *link.Link, op string, _ json.RawMessage) (any, error) {
 		if op == "plain" {

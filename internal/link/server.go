@@ -13,8 +13,6 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
-
-	"spacehost/internal/outbox"
 )
 
 // Server is the front's end of all links. Its fields must not change after Serve; all but Redeem and Logger are needed. An error of
@@ -141,7 +139,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 		s.Logger.Debug("connection refused", zap.String("address", address), zap.Error(err))
 		return
 	}
-	conn := tls.Server(outbox.Direct(raw), s.tls)
+	conn := tls.Server(newTLSSocket(raw), s.tls)
 	if err := conn.HandshakeContext(opening); err != nil {
 		s.Logger.Debug("handshake", zap.String("address", address), zap.Error(err))
 		return

@@ -34,6 +34,9 @@ type direct struct {
 	raw syscall.RawConn
 }
 
+// SyscallConn implements syscall.Conn.
+func (d *direct) SyscallConn() (syscall.RawConn, error) { return d.raw, nil }
+
 // Read implements net.Conn.
 func (d *direct) Read(p []byte) (n int, err error) {
 	if len(p) == 0 {

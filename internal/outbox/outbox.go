@@ -2,6 +2,7 @@
 package outbox
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"sync"
@@ -21,12 +22,13 @@ type Outbox struct {
 	mu      sync.Mutex
 	cond    *sync.Cond
 	unsent  [][]byte
+	size    int  // bytes of unsent
 	writing bool // Run is writing data that it has removed
 	closed  bool
 }
 
-// New returns the Outbox of a connection. One that is no socket of this process, such as one that is encrypted, is written by Run
-// alone, and carries no descriptors.
+// New returns the Outbox of a connection. One that is no socket of this process is written by Run alone, and carries no descriptors. An
+// encrypted connection writes into the Outbox of its socket (Write).
 func New(conn net.Conn) *Outbox {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
@@ -56,14 +58,45 @@ func (o *Outbox) Put(parts ...[]byte) {
 		return
 	}
 	for _, data := range parts {
-		if !o.writing && len(o.unsent) == 0 {
-			data = data[o.try(data):]
-		}
-		if len(data) > 0 {
-			o.unsent = append(o.unsent, data)
-			o.cond.Signal()
+		if rest := o.tryNow(data); len(rest) > 0 {
+			o.queue(rest)
 		}
 	}
+}
+
+// Write is Put for data that the caller uses again. It implements io.Writer, so that an encrypted connection can write into an Outbox.
+// The error is net.ErrClosed if the Outbox is closed.
+func (o *Outbox) Write(data []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return 0, net.ErrClosed
+	}
+	if rest := o.tryNow(data); len(rest) > 0 {
+		o.queue(bytes.Clone(rest))
+	}
+	return len(data), nil
+}
+
+// Waiting returns the number of bytes that wait for the reader.
+func (o *Outbox) Waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.size
+}
+
+// tryNow writes what the connection accepts at once, unless earlier data waits. It returns the rest.
+func (o *Outbox) tryNow(data []byte) (rest []byte) {
+	if o.writing || len(o.unsent) > 0 {
+		return data
+	}
+	return data[o.try(data):]
+}
+
+func (o *Outbox) queue(data []byte) {
+	o.unsent = append(o.unsent, data)
+	o.size += len(data)
+	o.cond.Signal()
 }
 
 // PutWith is Put for the first data of a connection, with a descriptor beside its first bytes.
@@ -75,8 +108,7 @@ func (o *Outbox) PutWith(descriptor int, parts ...[]byte) {
 			data = data[o.tryWith(data, descriptor):]
 		}
 		if len(data) > 0 {
-			o.unsent = append(o.unsent, data)
-			o.cond.Signal()
+			o.queue(data)
 		}
 	}
 }
@@ -100,7 +132,7 @@ func (o *Outbox) next() ([]byte, bool) {
 	}
 	data := o.unsent[0]
 	o.unsent[0] = nil // the array may outlive a large payload
-	o.unsent, o.writing = o.unsent[1:], true
+	o.unsent, o.size, o.writing = o.unsent[1:], o.size-len(data), true
 	return data, true
 }
 

@@ -200,3 +200,34 @@ func tcpPair(t *testing.T) (ours, theirs net.Conn) {
 	t.Cleanup(func() { ours.Close(); theirs.Close() })
 	return ours, theirs
 }
+
+// TestWrite reuses the buffer of each write while nothing is read. What waits is counted.
+func TestWrite(t *testing.T) {
+	ours, theirs := pair(t)
+	o := New(ours)
+	const count, size = 300, 20 << 10 // more than a socket buffers
+	buffer := make([]byte, 0, size+4)
+	for n := range count {
+		buffer = append(buffer[:0], bytes.Join(message(n, size), nil)...)
+		if written, err := o.Write(buffer); written != len(buffer) || err != nil {
+			t.Fatalf("write %d: %d, %v", n, written, err)
+		}
+	}
+	if n := o.Waiting(); n == 0 || n >= count*(size+4) {
+		t.Errorf("%d bytes wait of %d", n, count*(size+4))
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		o.Run(ours)
+	}()
+	expect(t, theirs, count, size)
+	if n := o.Waiting(); n != 0 {
+		t.Errorf("%d bytes wait after all are read", n)
+	}
+	o.Close()
+	within(t, "the end of Run", ended)
+	if _, err := o.Write(buffer); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("write after Close: %v", err)
+	}
+}
