@@ -95,7 +95,7 @@ func (a *nodeAttack) dial(id link.Identity, machine string) (*link.Link, error) 
 // helloOf is a hello with one GPU.
 func helloOf(uuid string) string {
 	quoted, _ := json.Marshal(uuid) // a string cannot fail
-	return fmt.Sprintf(`{"protocol":1,"slots":[{"Index":0,"Device":{"uuid":%s,"index":0,"name":"L4","memoryTotal":1}}]}`, quoted)
+	return fmt.Sprintf(`{"protocol":2,"slots":[{"Index":0,"Device":{"uuid":%s,"index":0,"name":"L4","memoryTotal":1}}]}`, quoted)
 }
 
 // send makes a TLS connection with the certificate of evil, sends bytes, and returns what comes until the front closes it.
@@ -216,7 +216,7 @@ func TestAttacksOfNodes(t *testing.T) {
 		{"another protocol", func() string { return dial(a.evil, `{"protocol":99}`) }, "speaks protocol 99"},
 		{"a GPU of another node", func() string { return dial(a.evil, helloOf(victim)) }, "belongs to node gpu2 already"},
 		{"a GPU with an escape sequence", func() string { return dial(a.evil, helloOf("GPU-\x1b[2J")) }, "GPUs that cannot exist"},
-		{"a number that is none", func() string { return dial(a.evil, `{"protocol":1,"report":{"Ended":[{"Lease":"a","Used":"NaN"}]}}`) }, "message of the other end"},
+		{"a number that is none", func() string { return dial(a.evil, `{"protocol":2,"report":{"Ended":[{"Lease":"a","Used":"NaN"}]}}`) }, "message of the other end"},
 		{"a stream of a start that is unknown", func() string { return a.inside("empty", "0123") }, "EOF"},
 		{"a stream of a Space that does not exist", func() string { return a.inside("other", "0123") }, "EOF"},
 		{"a frame of 65 MB", func() string { return a.send(frameOf(65<<20, "")) }, "message of more than 1048576 bytes"},

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -97,18 +96,6 @@ func (m *machineEffects) checkClear(machine Machine, a allocation, self Worker, 
 	}
 }
 
-// checkWarm lets the idle worker of a Space continue, and checks at the same time that its allocation is clear of others: on a node,
-// each takes a round trip. After an error of either the worker is ended.
-func (m *machineEffects) checkWarm(machine Machine, space string, thaw func() error, a allocation, worker Worker, beside []Worker) error {
-	if err := m.showNodes(m.work, machine, space); err != nil {
-		return err
-	}
-	thawed := make(chan error, 1)
-	go func() { thawed <- thaw() }()
-	err := m.checkClear(machine, a, worker, beside)
-	return cmp.Or(<-thawed, err)
-}
-
 // currentNeighbours queries the scheduler; the scheduler's own goroutine calls neighbours directly.
 func (m *machineEffects) currentNeighbours(a allocation) (all []Worker) {
 	m.do(func(sc *scheduler) { all = sc.neighbours(a) })
@@ -122,13 +109,11 @@ func (m *machineEffects) decide(l *Lease, d decision) { l.decided <- d }
 // caller has an answer. An open window cannot be closed again. If the Lease would open its payer's window, the
 // check comes first.
 func (m *machineEffects) warmStart(l *Lease) {
-	machine, worker, a, at := m.machine, l.Worker, l.allocation, m.now()
-	beside, thaw := m.scheduler.neighbours(a), m.thaw(l.pendingWorker)
+	machine, worker, a, at, begin := m.machine, l.Worker, l.allocation, m.now(), m.prepareResume(l)
 	m.effectsRunning.Go(func() {
-		checked := make(chan error, 1)
-		go func() { checked <- m.checkWarm(machine, l.Space, thaw, a, worker, beside) }()
+		resumed := begin()
 		err := m.store.warmStart(m.work, l, worker, at, m.config.QueueTimeout, false)
-		busy := <-checked
+		busy := resumed()
 		switch {
 		case busy != nil:
 			m.log.Warn("warm worker not reusable", zap.Int("slot", a[0].Index), zap.Error(busy))
@@ -139,7 +124,7 @@ func (m *machineEffects) warmStart(l *Lease) {
 		case errors.Is(err, errWindowClosed):
 			err = m.store.warmStart(m.work, l, worker, at, m.config.QueueTimeout, true)
 		}
-		if !m.do(func(sc *scheduler) { sc.onWarmStarted(l, m.now(), err) }) && err == nil {
+		if !m.doAndDisarm(machine, l, func(sc *scheduler) { sc.onWarmStarted(l, m.now(), err) }) && err == nil {
 			l.State, l.Reason, l.Ended, l.undelivered = Withdrawn, space.EndedByHost, m.now(), true
 			err = errors.Join(ErrGone, m.store.settle(m.work, l))
 		}
@@ -158,12 +143,14 @@ func (m *machineEffects) withdrawWarmStart(l *Lease) {
 }
 
 func (m *machineEffects) resume(l *Lease) {
-	machine, worker, a := m.machine, l.Worker, l.allocation
-	beside, thaw := m.scheduler.neighbours(a), m.thaw(l.pendingWorker)
+	machine, worker, a, begin := m.machine, l.Worker, l.allocation, m.prepareResume(l)
 	m.effectsRunning.Go(func() {
-		if err := m.checkWarm(machine, l.Space, thaw, a, worker, beside); err != nil {
+		if err := begin()(); err != nil {
 			m.log.Warn("warm worker not reusable", zap.Int("slot", a[0].Index), zap.Error(err))
-			m.do(func(sc *scheduler) { sc.onUnfit(l) })
+			m.do(func(sc *scheduler) {
+				machine.Disarm(l.ID) // before the scheduler resumes another worker for it
+				sc.onUnfit(l)
+			})
 			return
 		}
 		at := m.now()
@@ -171,8 +158,21 @@ func (m *machineEffects) resume(l *Lease) {
 		if err != nil {
 			m.log.Error("resume lease", zap.Object("lease", l), zap.Error(err))
 		}
-		m.do(func(sc *scheduler) { sc.onResumed(l, m.now(), err) })
+		m.doAndDisarm(machine, l, func(sc *scheduler) { sc.onResumed(l, m.now(), err) })
 	})
+}
+
+// doAndDisarm is do for the outcome of a Resume. A Lease that is not active then is disarmed: the Resume has armed it.
+func (m *machineEffects) doAndDisarm(machine Machine, l *Lease, call func(*scheduler)) (running bool) {
+	running = m.do(func(sc *scheduler) {
+		if call(sc); l.State != Active {
+			machine.Disarm(l.ID)
+		}
+	})
+	if !running {
+		machine.Disarm(l.ID)
+	}
+	return running
 }
 
 func (m *machineEffects) watch(w Worker) {

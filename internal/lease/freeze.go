@@ -2,7 +2,7 @@ package lease
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -11,29 +11,32 @@ import (
 // requests a state, and effects bring it about concurrently. The last request wins, whatever the order of the effects.
 type freezer struct {
 	wanted atomic.Bool // frozen
-
-	mu     sync.Mutex
-	frozen bool
+	mu     sync.Mutex  // held during a freeze, and from the begin to the end of a Resume
 }
 
-// settle brings about the state that was requested last. It blocks for as long as the Machine does. Its error, of a thaw,
-// leaves the worker frozen.
-func (f *freezer) settle(ctx context.Context, m Machine, w Worker) error {
+// freeze freezes the worker, unless it is to continue meanwhile. It blocks for as long as the Machine does.
+func (f *freezer) freeze(ctx context.Context, m Machine, w Worker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	wanted := f.wanted.Load()
-	if wanted == f.frozen {
-		return nil
+	if f.wanted.Load() {
+		m.Freeze(ctx, w)
 	}
-	if wanted {
-		f.frozen = m.Freeze(ctx, w)
-		return nil
+}
+
+// resume begins a Resume. If a freeze is under way, that is awaited first, in a goroutine.
+func (f *freezer) resume(begin func() (wait func() error)) (wait func() error) {
+	if !f.mu.TryLock() {
+		return async(func() error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return begin()()
+		})
 	}
-	if err := m.Thaw(ctx, w); err != nil {
-		return fmt.Errorf("continue with an idle worker: %w", err)
+	begun := begin()
+	return func() error {
+		defer f.mu.Unlock()
+		return begun()
 	}
-	f.frozen = false
-	return nil
 }
 
 // freeze requests that a worker that has become idle is frozen. A worker that has got a Lease meanwhile, or is being
@@ -47,13 +50,43 @@ func (sc *scheduler) freeze(w *idleWorker) {
 func (m *machineEffects) freeze(w *idleWorker) {
 	w.freezer.wanted.Store(true)
 	machine := m.machine
-	m.effectsRunning.Go(func() { _ = w.freezer.settle(m.work, machine, w.lease.Worker) }) // the caller of a thaw gets its error
+	m.effectsRunning.Go(func() { w.freezer.freeze(m.work, machine, w.lease.Worker) })
 }
 
-// thaw requests that a worker continues. The caller runs the returned function outside of the scheduler's goroutine, and
-// waits for it before the client has an answer.
-func (m *machineEffects) thaw(w *idleWorker) func() error {
-	w.freezer.wanted.Store(false)
-	machine := m.machine
-	return func() error { return w.freezer.settle(m.work, machine, w.lease.Worker) }
+// prepareResume is called by the scheduler when an idle worker gets a Lease. Another goroutine then calls begin and waits, before the client
+// has an answer. If a neighbour on the Device started during the check, wait checks again: that worker is no foreign process.
+func (m *machineEffects) prepareResume(l *Lease) (begin func() (wait func() error)) {
+	machine, a, f := m.machine, l.allocation, &l.pendingWorker.freezer
+	r := Resumption{Lease: l.ID, Worker: l.Worker, Device: a[0].Device.UUID, Beside: m.scheduler.neighbours(a), Left: l.Declared}
+	f.wanted.Store(false)
+	l.resumedAt = m.now()
+	once := func() (wait func() error) {
+		resume := func() (wait func() error) {
+			return f.resume(func() func() error { return machine.Resume(m.work, r) })
+		}
+		if !machine.LendsNodes() {
+			return resume()
+		}
+		return async(func() error {
+			if err := m.showNodes(m.work, machine, l.Space); err != nil {
+				return err
+			}
+			return resume()()
+		})
+	}
+	return func() (wait func() error) {
+		first := once()
+		return func() error {
+			for err := first(); ; err = once()() {
+				if err == nil {
+					return nil
+				}
+				current := m.currentNeighbours(a)
+				if slices.Equal(r.Beside, current) {
+					return err
+				}
+				r.Beside = current
+			}
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -327,5 +328,48 @@ func TestReplacedWorkerIsArmed(t *testing.T) {
 		h.next()
 		h.wantActive(g.Lease)
 		h.release(g)
+	})
+}
+
+// TestResumedWorkerIsArmedOnce: the machine arms the Lease of an idle worker with the Resume, and a Lease that does not become active is
+// disarmed. A commit that takes long moves the deadline.
+func TestResumedWorkerIsArmedOnce(t *testing.T) {
+	kept(t, func(h *keptHarness) {
+		until := func(g Grant) time.Duration {
+			h.agent.mu.Lock()
+			defer h.agent.mu.Unlock()
+			return time.Until(h.agent.armed[g.Lease].until)
+		}
+		h.release(h.active(100))
+		g := h.grant(h.schedule())
+		if n := h.agent.count("arm", g.Lease); !g.Idle || n != 1 || until(g) != time.Minute {
+			h.t.Errorf("got %+v, armed %d times, %v before its deadline", g, n, until(g))
+		}
+		h.release(g)
+		if h.agent.known() != 0 || h.agent.count("disarm", g.Lease) != 1 {
+			h.t.Errorf("disarmed %d times, want once", h.agent.count("disarm", g.Lease))
+		}
+		if _, err := h.Schedule(h.t.Context(), request(declared(300*time.Second))); err == nil {
+			h.t.Error("a call above the quota was admitted")
+		}
+		if synctest.Wait(); h.agent.known() != 0 {
+			h.t.Error("a refused call stays armed")
+		}
+
+		held, release := make(chan struct{}), make(chan struct{})
+		go h.store.writer.write(h.t.Context(), "slow", func(*sql.Tx) error { close(held); <-release; return nil })
+		<-held
+		time.AfterFunc(3*time.Second, func() { close(release) })
+		g = h.grant(h.schedule())
+		if n := h.agent.count("arm", g.Lease); !g.Idle || n != 2 || until(g) != time.Minute {
+			h.t.Errorf("after a slow commit got %+v, armed %d times, %v before its deadline", g, n, until(g))
+		}
+		h.release(g)
+
+		synctest.Wait()
+		h.processes.SetIcebound(100, true)
+		if g := h.grant(h.schedule()); g.Idle || h.agent.known() != 0 {
+			h.t.Errorf("got %+v, and %d leases are armed; the worker stays frozen", g, h.agent.known())
+		}
 	})
 }

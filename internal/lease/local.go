@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"sync"
@@ -77,8 +78,26 @@ func (m *Local) Occupy(device gpu.DeviceUUID, w Worker) error {
 // Freeze implements Machine.
 func (m *Local) Freeze(_ context.Context, w Worker) bool { return m.Processes.Freeze(w.PID, w.Start) }
 
-// Thaw implements Machine.
-func (m *Local) Thaw(_ context.Context, w Worker) error { return m.Processes.Thaw(w.PID, w.Start) }
+// Resume implements Machine.
+func (m *Local) Resume(ctx context.Context, r Resumption) (wait func() error) {
+	return async(func() error { return m.ResumeNow(ctx, r) })
+}
+
+// ResumeNow is Resume with its wait.
+func (m *Local) ResumeNow(ctx context.Context, r Resumption) error {
+	m.Arm(r.Lease, r.Worker, r.Left)
+	if err := m.Processes.Thaw(r.Worker.PID, r.Worker.Start); err != nil {
+		return fmt.Errorf("continue with an idle worker: %w", err)
+	}
+	return m.Clear(ctx, r.Device, r.Worker, r.Beside)
+}
+
+// async runs do in a goroutine. wait returns its error, once.
+func async(do func() error) (wait func() error) {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	return func() error { return <-done }
+}
 
 // Wait implements Machine.
 func (m *Local) Wait(ctx context.Context, w Worker) { m.Processes.Wait(ctx, w.PID, w.Start) }

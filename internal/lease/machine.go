@@ -51,12 +51,13 @@ type Machine interface {
 	// Occupy lists the worker on a simulated Device. A real driver sees it by itself, so nothing happens there. It does not
 	// block.
 	Occupy(device gpu.DeviceUUID, w Worker) error
-	// Freeze stops a worker and its descendants until Thaw or End, and reports whether it can. If it cannot, nothing has
+	// Freeze stops a worker and its descendants until Resume or End, and reports whether it can. If it cannot, nothing has
 	// changed.
 	Freeze(ctx context.Context, w Worker) bool
-	// Thaw lets a frozen worker continue, and does nothing for another one. After an error the worker does not continue, and
-	// the caller ends it.
-	Thaw(ctx context.Context, w Worker) error
+	// Resume begins to let an idle worker continue with another Lease, frozen or not: it arms the Guard, thaws the worker, and checks
+	// the Device as Clear does. It does not block. The caller must call wait, once, which blocks until that is done. After an error of
+	// wait the worker may be frozen, and the caller ends it. Disarm follows only after wait.
+	Resume(ctx context.Context, r Resumption) (wait func() error)
 	// Wait blocks until the worker has exited or ctx ends. Nothing is known about a worker of a machine that cannot be
 	// reached: Wait does not return for it, unless the machine has left.
 	Wait(ctx context.Context, w Worker)
@@ -80,6 +81,15 @@ type Machine interface {
 	Outsiders(ctx context.Context, uses []ProcessUse, workers map[gpu.DeviceUUID][]Worker) []Outsider
 	// Describe returns the user and the command of a process. It is empty if they are not known.
 	Describe(ctx context.Context, pid int) ProcessInfo
+}
+
+// Resumption is the next Lease of an idle worker.
+type Resumption struct {
+	Lease  string
+	Worker Worker
+	Device gpu.DeviceUUID
+	Beside []Worker      // as of Clear
+	Left   time.Duration // as of Guard.Arm
 }
 
 // ProcessUse is a process that uses a Device, by the driver's list or because it has a device node open.

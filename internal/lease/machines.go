@@ -252,7 +252,6 @@ func (absentMachine) Claim(context.Context, string, int) (Worker, error) {
 }
 func (absentMachine) Occupy(gpu.DeviceUUID, Worker) error                  { return ErrUnreachable }
 func (absentMachine) Freeze(context.Context, Worker) bool                  { return false }
-func (absentMachine) Thaw(context.Context, Worker) error                   { return ErrUnreachable }
 func (absentMachine) Wait(ctx context.Context, _ Worker)                   { <-ctx.Done() }
 func (absentMachine) End(context.Context, Worker, time.Duration) error     { return ErrUnreachable }
 func (absentMachine) Runs(Worker) bool                                     { return false }
@@ -263,5 +262,8 @@ func (absentMachine) Show(context.Context, string, []gpu.DeviceUUID) error { ret
 func (absentMachine) Holders(context.Context) map[gpu.DeviceUUID][]int     { return nil }
 func (absentMachine) Outsiders(context.Context, []ProcessUse, map[gpu.DeviceUUID][]Worker) []Outsider {
 	return nil
+}
+func (absentMachine) Resume(context.Context, Resumption) (wait func() error) {
+	return func() error { return ErrUnreachable }
 }
 func (absentMachine) Describe(context.Context, int) ProcessInfo { return ProcessInfo{} }

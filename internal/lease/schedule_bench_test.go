@@ -15,7 +15,12 @@ import (
 )
 
 // BenchmarkSchedule is a whole call with a new worker and a real database: Schedule, Wait, Allow and Release.
-func BenchmarkSchedule(b *testing.B) {
+func BenchmarkSchedule(b *testing.B) { benchmarkCalls(b, true) }
+
+// BenchmarkWarmCall is a call with an idle worker.
+func BenchmarkWarmCall(b *testing.B) { benchmarkCalls(b, false) }
+
+func benchmarkCalls(b *testing.B, failed bool) {
 	path := filepath.Join(b.TempDir(), "spacehost.db")
 	db, err := migrations.Open(b.Context(), path)
 	if err != nil {
@@ -49,7 +54,7 @@ func BenchmarkSchedule(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		if err := broker.Release(ctx, "demo", g.Lease, true); err != nil {
+		if err := broker.Release(ctx, "demo", g.Lease, failed); err != nil {
 			b.Fatal(err)
 		}
 	}

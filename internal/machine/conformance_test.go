@@ -316,13 +316,17 @@ var conformance = map[string]func(r *rig){
 		if !r.machine.Freeze(ctx, w) || !r.processes.Frozen(7) {
 			r.t.Error("not frozen")
 		}
-		r.wantError(r.machine.Thaw(ctx, w), nil)
-		r.wantError(r.machine.Thaw(ctx, lease.Worker{PID: 9, Start: 9}), nil)
+		resume := func(w lease.Worker) error {
+			defer r.machine.Disarm("lease")
+			return r.machine.Resume(ctx, lease.Resumption{Lease: "lease", Worker: w, Device: "GPU-fake-0", Left: time.Hour})()
+		}
+		r.wantError(resume(w), nil)
+		r.wantError(resume(lease.Worker{PID: 9, Start: 9}), nil)
 		if r.processes.Frozen(7) || r.machine.Freeze(ctx, lease.Worker{PID: 9, Start: 9}) {
 			r.t.Error("not thawed, or another process frozen")
 		}
 		r.processes.SetIcebound(7, true)
-		if err := r.machine.Thaw(ctx, w); err == nil || err.Error() != "the process stays frozen" {
+		if err := resume(w); err == nil || err.Error() != "continue with an idle worker: the process stays frozen" {
 			r.t.Errorf("error %v", err)
 		}
 	},

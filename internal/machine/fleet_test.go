@@ -172,15 +172,15 @@ func TestHelloThatCannotBe(t *testing.T) {
 	}
 	for want, hello := range map[string]any{
 		"message of the other end":   "hello",
-		"protocol 2, this front 1":   Hello{Protocol: 2},
-		`""`:                         Hello{Protocol: 1, Devices: Devices{Slots: []gpu.Slot{slot(0, "", "L4")}}},
-		`"GPU-\n1"`:                  Hello{Protocol: 1, Devices: Devices{Slots: []gpu.Slot{slot(0, "GPU-\n1", "L4")}}},
-		`of "L\x1b[4"`:               Hello{Protocol: 1, Devices: Devices{Slots: []gpu.Slot{slot(0, "GPU-1", "L\x1b[4")}}},
-		"slot 0 is listed twice":     Hello{Protocol: 1, Devices: Devices{Slots: []gpu.Slot{slot(0, "GPU-1", "L4"), slot(0, "GPU-2", "L4")}}},
-		"slot -1":                    Hello{Protocol: 1, Devices: Devices{Slots: []gpu.Slot{slot(-1, "GPU-1", "L4")}}},
-		"GPU-1 is listed twice":      Hello{Protocol: 1, Devices: Devices{Slots: []gpu.Slot{slot(0, "GPU-1", "L4"), slot(1, "GPU-2", "L4"), slot(2, "GPU-1", "L4")}}},
-		"1025 slots, at most 1024":   Hello{Protocol: 1, Devices: Devices{Slots: make([]gpu.Slot, 1025)}},
-		"install the version of the": Hello{Protocol: 1, Devices: Devices{Slots: []gpu.Slot{slot(0, strings.Repeat("GPU-", 100), "L4")}}},
+		"protocol 1, this front 2":   Hello{Protocol: 1},
+		`""`:                         Hello{Protocol: Protocol, Devices: Devices{Slots: []gpu.Slot{slot(0, "", "L4")}}},
+		`"GPU-\n1"`:                  Hello{Protocol: Protocol, Devices: Devices{Slots: []gpu.Slot{slot(0, "GPU-\n1", "L4")}}},
+		`of "L\x1b[4"`:               Hello{Protocol: Protocol, Devices: Devices{Slots: []gpu.Slot{slot(0, "GPU-1", "L\x1b[4")}}},
+		"slot 0 is listed twice":     Hello{Protocol: Protocol, Devices: Devices{Slots: []gpu.Slot{slot(0, "GPU-1", "L4"), slot(0, "GPU-2", "L4")}}},
+		"slot -1":                    Hello{Protocol: Protocol, Devices: Devices{Slots: []gpu.Slot{slot(-1, "GPU-1", "L4")}}},
+		"GPU-1 is listed twice":      Hello{Protocol: Protocol, Devices: Devices{Slots: []gpu.Slot{slot(0, "GPU-1", "L4"), slot(1, "GPU-2", "L4"), slot(2, "GPU-1", "L4")}}},
+		"1025 slots, at most 1024":   Hello{Protocol: Protocol, Devices: Devices{Slots: make([]gpu.Slot, 1025)}},
+		"install the version of the": Hello{Protocol: Protocol, Devices: Devices{Slots: []gpu.Slot{slot(0, strings.Repeat("GPU-", 100), "L4")}}},
 	} {
 		broker := newFakeBroker()
 		fleet := NewFleet(broker, nil)
@@ -267,7 +267,7 @@ func TestUnreachable(t *testing.T) {
 		began := time.Now()
 		_, claim := m.Claim(ctx, "run-1", 7)
 		for what, err := range map[string]error{
-			"clear": m.Clear(ctx, "GPU-fake-0", w, nil), "claim": claim, "occupy": m.Occupy("GPU-fake-0", w), "thaw": m.Thaw(ctx, w),
+			"clear": m.Clear(ctx, "GPU-fake-0", w, nil), "claim": claim, "occupy": m.Occupy("GPU-fake-0", w), "resume": m.Resume(ctx, lease.Resumption{Worker: w})(),
 			"end": m.End(ctx, w, 0), "show": m.Show(ctx, "demo", nil),
 		} {
 			if !errors.Is(err, lease.ErrUnreachable) || !strings.Contains(err.Error(), "gpu2") {

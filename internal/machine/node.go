@@ -24,6 +24,7 @@ import (
 type Link interface {
 	Peer() string
 	Call(ctx context.Context, op string, in, out any) error
+	Begin(op string, in any) (wait func(ctx context.Context, out any) error)
 	Tell(op string, body any) error
 	Beat() time.Time
 	Done() <-chan struct{}
@@ -224,7 +225,9 @@ var calls = map[string]func(ctx context.Context, m *lease.Local, body json.RawMe
 		return m.Claim(ctx, q.Instance, q.PID)
 	}),
 	opFreeze: answerCall(func(ctx context.Context, m *lease.Local, w lease.Worker) (bool, error) { return m.Freeze(ctx, w), nil }),
-	opThaw:   answerCall(func(ctx context.Context, m *lease.Local, w lease.Worker) (any, error) { return nil, m.Thaw(ctx, w) }),
+	opResume: answerCall(func(ctx context.Context, m *lease.Local, q resumeRequest) (any, error) {
+		return nil, m.ResumeNow(ctx, lease.Resumption{Lease: q.Lease, Worker: q.Worker, Device: q.Device, Beside: q.Beside, Left: q.Left})
+	}),
 	opEnd: answerCall(func(ctx context.Context, m *lease.Local, q endRequest) (any, error) {
 		return nil, m.End(ctx, q.Worker, q.Grace)
 	}),

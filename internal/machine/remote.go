@@ -98,20 +98,31 @@ func (p *peer) lastBeat() time.Time {
 
 // call makes one round trip.
 func (p *peer) call(ctx context.Context, op string, in, out any) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return p.begin(op, in)(ctx, out)
+}
+
+// begin sends the request of a call. The caller must call wait.
+func (p *peer) begin(op string, in any) (wait func(ctx context.Context, out any) error) {
 	l := p.current()
 	if l == nil {
-		return &lease.UnreachableError{Machine: p.name}
+		return func(context.Context, any) error { return &lease.UnreachableError{Machine: p.name} }
 	}
-	err := l.Call(ctx, op, in, out)
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case isDone(l):
-		return &lease.UnreachableError{Machine: p.name}
+	answer := l.Begin(op, in)
+	return func(ctx context.Context, out any) error {
+		err := answer(ctx, out)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case isDone(l):
+			return &lease.UnreachableError{Machine: p.name}
+		}
+		return decodeError(err)
 	}
-	return decodeError(err)
 }
 
 func isDone(l Link) bool {
@@ -228,8 +239,12 @@ func (m *Remote) Freeze(ctx context.Context, w lease.Worker) bool {
 	return m.call(ctx, opFreeze, w, &frozen) == nil && frozen
 }
 
-// Thaw implements lease.Machine.
-func (m *Remote) Thaw(ctx context.Context, w lease.Worker) error { return m.call(ctx, opThaw, w, nil) }
+// Resume implements lease.Machine.
+func (m *Remote) Resume(ctx context.Context, r lease.Resumption) (wait func() error) {
+	m.keepArmed(r.Lease, r.Worker)
+	answer := m.begin(opResume, resumeRequest{armRequest{r.Lease, r.Worker, r.Left}, r.Device, r.Beside})
+	return func() error { return answer(ctx, nil) }
+}
 
 // Wait implements lease.Machine. It waits over all links of the node, until the worker has exited, ctx ends or the node is forgotten.
 func (m *Remote) Wait(ctx context.Context, w lease.Worker) {
@@ -284,10 +299,15 @@ func (m *Remote) Runs(lease.Worker) bool { return false }
 
 // Arm implements lease.Guard.
 func (m *Remote) Arm(id string, w lease.Worker, left time.Duration) {
-	m.mu.Lock()
-	m.armed[id] = w
-	m.mu.Unlock()
+	m.keepArmed(id, w)
 	_ = m.tell(opArm, armRequest{id, w, left}) // if the link is down, the next hello shows that the node does not know the Lease
+}
+
+// keepArmed records a lease that the agent must know.
+func (p *peer) keepArmed(id string, w lease.Worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.armed[id] = w
 }
 
 // Disarm implements lease.Guard.

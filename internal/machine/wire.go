@@ -9,7 +9,7 @@ import (
 )
 
 // Protocol is the version of the messages of this package. A front refuses a node with another one.
-const Protocol = 1
+const Protocol = 2
 
 // Hello is what a node reports about its Devices and processes when it connects.
 type Hello struct {
@@ -32,7 +32,7 @@ const (
 	opClear     = "clear"     // front, call: clearRequest
 	opClaim     = "claim"     // front, call: claimRequest -> lease.Worker
 	opFreeze    = "freeze"    // front, call: lease.Worker -> bool
-	opThaw      = "thaw"      // front, call: lease.Worker
+	opResume    = "resume"    // front, call: resumeRequest
 	opEnd       = "end"       // front, call: endRequest
 	opShow      = "show"      // front, call: showRequest
 	opHolders   = "holders"   // front, call: -> map[gpu.DeviceUUID][]int
@@ -54,6 +54,12 @@ const (
 type clearRequest struct {
 	Device gpu.DeviceUUID `json:"device"`
 	Self   lease.Worker   `json:"self,omitzero"`
+	Beside []lease.Worker `json:"beside,omitempty"`
+}
+
+type resumeRequest struct {
+	armRequest
+	Device gpu.DeviceUUID `json:"device"`
 	Beside []lease.Worker `json:"beside,omitempty"`
 }
 
