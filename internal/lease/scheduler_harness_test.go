@@ -42,7 +42,8 @@ type schedulerHarness struct {
 	grants        []*Lease // in order
 	resumes       []*Lease
 	warmStarts    []*Lease
-	frozen        []*Lease // the last Leases of the workers, by freeze
+	begun         map[*Lease]bool // by resume and warmStart: the grant may come later
+	frozen        []*Lease        // the last Leases of the workers, by freeze
 	settled       map[*Lease]int
 	watched       map[Worker]int
 	dismissed     []Worker         // by dismiss
@@ -92,7 +93,7 @@ func newSchedulerHarness(t *testing.T, devices int) *schedulerHarness {
 }
 
 func newSharedSchedulerHarness(t *testing.T, devices, share int) *schedulerHarness {
-	h := &schedulerHarness{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[Worker]int{}, states: map[*Lease]State{}, everGranted: map[*Lease]bool{}, guarded: map[string]guarded{}}
+	h := &schedulerHarness{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, begun: map[*Lease]bool{}, watched: map[Worker]int{}, states: map[*Lease]State{}, everGranted: map[*Lease]bool{}, guarded: map[string]guarded{}}
 	var all []gpu.Slot
 	for _, d := range gputest.Devices(devices) {
 		for range share {
@@ -111,8 +112,14 @@ func (h *schedulerHarness) decide(l *Lease, d decision) {
 		h.grants = append(h.grants, l)
 	}
 }
-func (h *schedulerHarness) resume(l *Lease)      { h.resumes = append(h.resumes, l) }
-func (h *schedulerHarness) warmStart(l *Lease)   { h.warmStarts = append(h.warmStarts, l) }
+func (h *schedulerHarness) resume(l *Lease) {
+	h.resumes = append(h.resumes, l)
+	h.begun[l] = true
+}
+func (h *schedulerHarness) warmStart(l *Lease) {
+	h.warmStarts = append(h.warmStarts, l)
+	h.begun[l] = true
+}
 func (h *schedulerHarness) freeze(w *idleWorker) { h.frozen = append(h.frozen, w.lease) }
 func (h *schedulerHarness) watch(o Worker)       { h.watched[o]++ }
 func (h *schedulerHarness) dismiss(o Worker)     { h.dismissed = append(h.dismissed, o) }

@@ -211,7 +211,7 @@ func (f *fleetWalk) check() {
 			}
 		}
 		for _, l := range k.grants {
-			if !k.mayStart() && !l.warmWorker { // the answer to a warm one may come late
+			if !k.mayStart() && !k.begun[l] { // the answer to a warm one may come late
 				f.t.Errorf("lease %s was granted on machine %q, which is %q", l.ID, k.machine, k.reach)
 			}
 		}

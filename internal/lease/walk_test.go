@@ -249,6 +249,7 @@ func (k *walk) doResumed() {
 	k.resumes = append(k.resumes[:i:i], k.resumes[i+1:]...)
 	switch k.rand.IntN(8) {
 	case 0:
+		delete(k.begun, l)
 		k.onUnfit(l)
 	case 1:
 		k.onResumed(l, k.clock, errors.New("disk full"))
