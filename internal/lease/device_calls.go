@@ -125,7 +125,11 @@ func (b *Broker) Allow(ctx context.Context, space, id string, claimed int) error
 	var l *Lease
 	var since time.Time
 	err = ErrUnknown
-	at.do(func(sc *scheduler) { l, since, err = sc.onClaim(space, id, worker) })
+	at.do(func(sc *scheduler) {
+		if l, since, err = sc.onClaim(space, id, worker); err == nil {
+			l.armedAhead = b.now()
+		}
+	})
 	if err != nil {
 		return err
 	}
@@ -133,14 +137,17 @@ func (b *Broker) Allow(ctx context.Context, space, id string, claimed int) error
 	if err := at.showNodes(ctx, machine, space); err != nil {
 		return err
 	}
-	if err := b.store.activate(ctx, l, worker, since, b.now()); err != nil {
+	armed := machine.BeginArm(ctx, id, worker, since.Add(l.Declared).Sub(b.now()))
+	err = b.store.activate(ctx, l, worker, since, b.now())
+	if err = errors.Join(err, armed()); err != nil {
+		at.doAndDisarm(machine, l, func(*scheduler) {})
 		return err
 	}
 	if err := machine.Occupy(l.Slot.Device.UUID, worker); err != nil {
 		b.log.Warn("occupy simulated device", zap.String("lease", l.Short()), zap.Error(err)) // the scheduler handles the rest
 	}
 	allowed := false
-	at.do(func(sc *scheduler) {
+	at.doAndDisarm(machine, l, func(sc *scheduler) {
 		// The clock starts here, not before the commit: the payer is not charged for the database's time.
 		allowed = sc.onAllow(l, b.now())
 	})

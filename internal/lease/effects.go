@@ -162,7 +162,7 @@ func (m *machineEffects) resume(l *Lease) {
 	})
 }
 
-// doAndDisarm is do for the outcome of a Resume. A Lease that is not active then is disarmed: the Resume has armed it.
+// doAndDisarm is do for the outcome of a Lease that its machine was told ahead (armedAhead). If it is not active then, it is disarmed.
 func (m *machineEffects) doAndDisarm(machine Machine, l *Lease, call func(*scheduler)) (running bool) {
 	running = m.do(func(sc *scheduler) {
 		if call(sc); l.State != Active {

@@ -59,7 +59,7 @@ func (m *machineEffects) prepareResume(l *Lease) (begin func() (wait func() erro
 	machine, a, f := m.machine, l.allocation, &l.pendingWorker.freezer
 	r := Resumption{Lease: l.ID, Worker: l.Worker, Device: a[0].Device.UUID, Beside: m.scheduler.neighbours(a), Left: l.Declared}
 	f.wanted.Store(false)
-	l.resumedAt = m.now()
+	l.armedAhead = m.now()
 	once := func() (wait func() error) {
 		resume := func() (wait func() error) {
 			return f.resume(func() func() error { return machine.Resume(m.work, r) })

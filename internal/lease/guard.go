@@ -2,13 +2,13 @@ package lease
 
 import "time"
 
-// maxResumeDelay is how much earlier than the Lease its Guard may begin to count. An idle worker is resumed during the commit of its Lease.
-const maxResumeDelay = 50 * time.Millisecond
+// maxArmedAhead is how much earlier than the Lease its Guard may begin to count. Machines are told the deadline during the commit.
+const maxArmedAhead = 50 * time.Millisecond
 
 // Guard keeps the deadlines of active Leases while no host runs. An agent that outlasts the host implements it, on the machine of
 // the workers. Its methods do not block, and may be called from any goroutine.
 type Guard interface {
-	// Arm is called when a Lease has become active, or is about to (Machine.Resume), before its client has an answer. left is the declared time that is left; it is
+	// Arm is called when a Lease has become active, or is about to, before its client has an answer. left is the declared time that is left; it is
 	// below 0 once the deadline has passed. It is called again if the client has replaced an idle worker by another one, and
 	// by each host that adopts the Lease. The last call counts.
 	Arm(lease string, w Worker, left time.Duration)
@@ -22,8 +22,8 @@ type Guard interface {
 func (l *Lease) updateGuard(g Guard, now time.Time) {
 	switch {
 	case l.State == Active:
-		isArmed := now.Sub(l.resumedAt) < maxResumeDelay
-		l.armed, l.restored, l.resumedAt = true, false, time.Time{}
+		isArmed := now.Sub(l.armedAhead) < maxArmedAhead
+		l.armed, l.restored, l.armedAhead = true, false, time.Time{}
 		if !isArmed {
 			g.Arm(l.ID, l.Worker, l.deadline().Sub(now))
 		}

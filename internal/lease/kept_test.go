@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -371,5 +372,45 @@ func TestResumedWorkerIsArmedOnce(t *testing.T) {
 		if g := h.grant(h.schedule()); g.Idle || h.agent.known() != 0 {
 			h.t.Errorf("got %+v, and %d leases are armed; the worker stays frozen", g, h.agent.known())
 		}
+	})
+}
+
+// TestAllowIsArmedDuringItsCommit: the machine knows the deadline before the worker has an answer, and forgets it if the commit fails.
+func TestAllowIsArmedDuringItsCommit(t *testing.T) {
+	kept(t, func(h *keptHarness) {
+		g := h.grant(h.schedule())
+		h.processes.Start("demo", 100)
+		held, release := make(chan struct{}), make(chan struct{})
+		go h.store.writer.write(h.t.Context(), "slow", func(*sql.Tx) error { close(held); <-release; return nil })
+		<-held
+		allow := func(ctx context.Context, pid int) <-chan error {
+			answer := make(chan error, 1)
+			go func() { answer <- h.Allow(ctx, "demo", g.Lease, pid) }()
+			synctest.Wait()
+			if n := h.agent.count("arm", g.Lease); n != 1 || h.agent.known() != 1 {
+				h.t.Errorf("armed %d times during the commit, want once", n)
+			}
+			return answer
+		}
+		ctx, leave := context.WithCancel(h.t.Context())
+		answer := allow(ctx, 100)
+		leave()
+		if err := <-answer; !errors.Is(err, context.Canceled) || h.agent.known() != 0 {
+			h.t.Errorf("error %v, and %d leases are armed after it", err, h.agent.known())
+		}
+		close(release)
+		synctest.Wait()
+
+		time.Sleep(time.Minute) // the Lease ends unclaimed, with its worker
+		g = h.grant(h.schedule())
+		h.processes.Start("demo", 101)
+		answer = allow(h.t.Context(), 101)
+		if err := <-answer; err != nil {
+			h.t.Error(err)
+		}
+		if n := h.agent.count("arm", g.Lease); n != 1 {
+			h.t.Errorf("armed %d times, want once", n)
+		}
+		h.release(g)
 	})
 }

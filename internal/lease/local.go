@@ -120,6 +120,12 @@ func (m *Local) Arm(lease string, w Worker, left time.Duration) {
 	}
 }
 
+// BeginArm implements Machine.
+func (m *Local) BeginArm(_ context.Context, lease string, w Worker, left time.Duration) (wait func() error) {
+	m.Arm(lease, w, left)
+	return func() error { return nil }
+}
+
 // Disarm implements Guard.
 func (m *Local) Disarm(lease string) {
 	if m.Guard != nil {

@@ -266,4 +266,7 @@ func (absentMachine) Outsiders(context.Context, []ProcessUse, map[gpu.DeviceUUID
 func (absentMachine) Resume(context.Context, Resumption) (wait func() error) {
 	return func() error { return ErrUnreachable }
 }
+func (absentMachine) BeginArm(context.Context, string, Worker, time.Duration) (wait func() error) {
+	return func() error { return ErrUnreachable }
+}
 func (absentMachine) Describe(context.Context, int) ProcessInfo { return ProcessInfo{} }

@@ -153,7 +153,7 @@ func (sc *scheduler) detachWarmWorker(lease *Lease) {
 	lease.regranted = true
 	sc.countOnSlot(lease, false)
 	lease.State, lease.Granted, lease.allocation, lease.Slot = Waiting, time.Time{}, nil, nil
-	lease.Worker, lease.warmWorker, lease.watched, lease.pendingWorker, lease.resumedAt = Worker{}, false, false, nil, time.Time{}
+	lease.Worker, lease.warmWorker, lease.watched, lease.pendingWorker, lease.armedAhead = Worker{}, false, false, nil, time.Time{}
 }
 
 // onResumed starts the clock and answers the client, if the Lease has not ended meanwhile. If the worker has

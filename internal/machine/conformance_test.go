@@ -330,6 +330,10 @@ var conformance = map[string]func(r *rig){
 			r.t.Errorf("error %v", err)
 		}
 	},
+	"arm with an answer": func(r *rig) {
+		r.wantError(r.machine.BeginArm(r.t.Context(), "lease", r.worker(7), time.Hour)(), nil)
+		r.machine.Disarm("lease")
+	},
 	"wait": func(r *rig) {
 		w := r.worker(7)
 		ctx, stop := context.WithTimeout(r.t.Context(), time.Second)

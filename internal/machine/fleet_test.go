@@ -267,7 +267,7 @@ func TestUnreachable(t *testing.T) {
 		began := time.Now()
 		_, claim := m.Claim(ctx, "run-1", 7)
 		for what, err := range map[string]error{
-			"clear": m.Clear(ctx, "GPU-fake-0", w, nil), "claim": claim, "occupy": m.Occupy("GPU-fake-0", w), "resume": m.Resume(ctx, lease.Resumption{Worker: w})(),
+			"clear": m.Clear(ctx, "GPU-fake-0", w, nil), "claim": claim, "occupy": m.Occupy("GPU-fake-0", w), "resume": m.Resume(ctx, lease.Resumption{Worker: w})(), "arm": m.BeginArm(ctx, "one", w, time.Hour)(),
 			"end": m.End(ctx, w, 0), "show": m.Show(ctx, "demo", nil),
 		} {
 			if !errors.Is(err, lease.ErrUnreachable) || !strings.Contains(err.Error(), "gpu2") {

@@ -228,6 +228,10 @@ var calls = map[string]func(ctx context.Context, m *lease.Local, body json.RawMe
 	opResume: answerCall(func(ctx context.Context, m *lease.Local, q resumeRequest) (any, error) {
 		return nil, m.ResumeNow(ctx, lease.Resumption{Lease: q.Lease, Worker: q.Worker, Device: q.Device, Beside: q.Beside, Left: q.Left})
 	}),
+	opArm: answerCall(func(_ context.Context, m *lease.Local, q armRequest) (any, error) {
+		m.Arm(q.Lease, q.Worker, q.Left)
+		return nil, nil
+	}),
 	opEnd: answerCall(func(ctx context.Context, m *lease.Local, q endRequest) (any, error) {
 		return nil, m.End(ctx, q.Worker, q.Grace)
 	}),

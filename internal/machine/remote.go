@@ -303,6 +303,13 @@ func (m *Remote) Arm(id string, w lease.Worker, left time.Duration) {
 	_ = m.tell(opArm, armRequest{id, w, left}) // if the link is down, the next hello shows that the node does not know the Lease
 }
 
+// BeginArm implements lease.Machine.
+func (m *Remote) BeginArm(ctx context.Context, id string, w lease.Worker, left time.Duration) (wait func() error) {
+	m.keepArmed(id, w)
+	answer := m.begin(opArm, armRequest{id, w, left})
+	return func() error { return answer(ctx, nil) }
+}
+
 // keepArmed records a lease that the agent must know.
 func (p *peer) keepArmed(id string, w lease.Worker) {
 	p.mu.Lock()

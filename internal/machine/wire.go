@@ -42,7 +42,7 @@ const (
 
 	opConfine = "confine" // front: confineRequest
 	opOccupy  = "occupy"  // front: occupyRequest
-	opArm     = "arm"     // front: armRequest
+	opArm     = "arm"     // front, also as a call: armRequest
 	opDisarm  = "disarm"  // front: the ID of a lease
 	opWatch   = "watch"   // front: lease.Worker; opExit follows
 
