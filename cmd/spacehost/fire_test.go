@@ -291,7 +291,7 @@ func wantExactLedger(t *testing.T, path string, leases int) {
 		"leases do not have exactly one settlement": `SELECT count(*) FROM leases l WHERE 1 <> (SELECT count(*) FROM ledger e WHERE e.lease_id = l.id AND e.kind = 'settle')`,
 		"settlements differ from their lease":       `SELECT count(*) FROM leases l JOIN ledger e ON e.lease_id = l.id AND e.kind = 'settle' WHERE e.charged_ms <> l.charged_ms OR e.charged_ms + e.returned_ms <> l.held_ms`,
 		"leases are charged more than their hold":   `SELECT count(*) FROM leases WHERE charged_ms > held_ms OR charged_ms < 0`,
-		"active leases are not one run":             `SELECT count(*) FROM leases l WHERE active_at IS NOT NULL AND state NOT IN ('withdrawn', 'unclaimed') AND reason NOT IN ('grant not delivered', 'host stopped', 'machine lost') AND 1 <> (SELECT count(*) FROM runs r WHERE r.lease_id = l.id AND r.identity = l.identity AND r.at <= l.active_at)`,
+		"active leases are not one run":             `SELECT count(*) FROM leases l WHERE active_at IS NOT NULL AND state NOT IN ('withdrawn', 'unclaimed') AND reason NOT IN ('host stopped', 'machine lost') AND 1 <> (SELECT count(*) FROM runs r WHERE r.lease_id = l.id AND r.identity = l.identity AND r.at <= l.active_at)`,
 		"leases without a GPU are a run":            `SELECT count(*) FROM leases l JOIN runs r ON r.lease_id = l.id WHERE state IN ('withdrawn', 'timed out')`,
 		"settlements differ from their run":         `SELECT count(*) FROM ledger e WHERE kind = 'settle' AND runs <> (SELECT count(*) FROM runs r WHERE r.lease_id = e.lease_id)`,
 		"expired leases are not charged in full":    `SELECT count(*) FROM leases WHERE state = 'expired' AND charged_ms <> held_ms`,

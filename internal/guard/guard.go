@@ -173,7 +173,7 @@ func (g *Guard) end(one *armed, state lease.State, reason string, used time.Dura
 }
 
 // WholeTime is the Used of a lease that ended at its deadline: it is charged up to there. The Guard itself has counted from Arm, some
-// milliseconds after /allow.
+// milliseconds before or after /allow.
 const WholeTime = time.Duration(math.MaxInt64)
 
 // reasonWorkerDied is the ledger's reason for a lease that ended with the exit of its worker (package lease).

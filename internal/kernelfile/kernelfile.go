@@ -1,6 +1,7 @@
 // Package kernelfile reads and writes files of /proc and of cgroups that are opened for each GPU call. Package os offers each file to the
 // poller first, which takes twice as many system calls. And each of its calls wakes the monitor thread of Go (sysmon), which then polls
-// every 20 us: the calls of this package do not, and the kernel answers them within microseconds.
+// every 20 us: the calls of this package do not. The kernel answers them within microseconds, except that a cgroup is frozen only when
+// no process is being moved into a cgroup, which can take milliseconds.
 package kernelfile
 
 import (
@@ -23,7 +24,7 @@ func Read(path string, buffer []byte) ([]byte, error) {
 	return buffer[:n], err
 }
 
-// Write writes a file that the kernel has made, and for which it does not wait. value has bytes. A file that is missing stays missing. Errors are those of package os.
+// Write writes a file that the kernel has made, and for which it does not wait long. value has bytes. A file that is missing stays missing. Errors are those of package os.
 func Write(path, value string) error {
 	fd, err := open(path, unix.O_WRONLY)
 	if err != nil {

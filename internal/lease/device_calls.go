@@ -137,7 +137,7 @@ func (b *Broker) Allow(ctx context.Context, space, id string, claimed int) error
 	if err := at.showNodes(ctx, machine, space); err != nil {
 		return err
 	}
-	armed := machine.BeginArm(ctx, id, worker, since.Add(l.Declared).Sub(b.now()))
+	armed := machine.BeginArm(context.WithoutCancel(ctx), id, worker, since.Add(l.Declared).Sub(b.now()))
 	err = b.store.activate(ctx, l, worker, since, b.now())
 	if err = errors.Join(err, armed()); err != nil {
 		at.doAndDisarm(machine, l, func(*scheduler) {})

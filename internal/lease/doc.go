@@ -95,7 +95,7 @@
 //	unreachable  released     the machine joins, and has ended it; the state and the reason    what the machine
 //	              expired      are those that it reports                                        counted, or to the
 //	              revoked                                                                       last beat
-//	unreachable  revoked      not in the report of the machine ("grant not delivered")          0
+//	unreachable  revoked      not in the report of the machine ("machine has no record")       to the last beat
 //	unreachable  revoked      adopted after a crash, without its Device ("device has left")    to the last beat
 //	unreachable  revoked      deadline + 7 s, or the machine leaves ("machine lost")           to the last beat
 //	unreachable  revoked      "cancelled", "space died" and the other ends by the host         to the last beat
@@ -114,7 +114,7 @@
 //
 // An active Lease of an instance that an agent has kept is adopted by Recover, by the edges of a machine that joins. It goes on, on the
 // Slot, with the deadline and the charge that it had; or it ends as the agent has ended it; or it was not in the agent's report, and
-// ends as "grant not delivered". It is charged once, to its true end. All other workers of kept instances are ended, so no
+// ends as "machine has no record". It is charged once, to its true end or to its last beat. All other workers of kept instances are ended, so no
 // worker is on a Device that the scheduler does not know. The next call of their Task gets a grant with a new worker. At the end
 // of a host that keeps its Spaces (Keep), the active Leases stay open and all others end as at any end of the host.
 //

@@ -147,10 +147,12 @@ func (m *machineEffects) resume(l *Lease) {
 	m.effectsRunning.Go(func() {
 		if err := begin()(); err != nil {
 			m.log.Warn("warm worker not reusable", zap.Int("slot", a[0].Index), zap.Error(err))
-			m.do(func(sc *scheduler) {
+			if !m.do(func(sc *scheduler) {
 				machine.Disarm(l.ID) // before the scheduler resumes another worker for it
 				sc.onUnfit(l)
-			})
+			}) {
+				machine.Disarm(l.ID)
+			}
 			return
 		}
 		at := m.now()
@@ -165,7 +167,7 @@ func (m *machineEffects) resume(l *Lease) {
 // doAndDisarm is do for the outcome of a Lease that its machine was told ahead (armedAhead). If it is not active then, it is disarmed.
 func (m *machineEffects) doAndDisarm(machine Machine, l *Lease, call func(*scheduler)) (running bool) {
 	running = m.do(func(sc *scheduler) {
-		if call(sc); l.State != Active {
+		if call(sc); l.State != Active && l.State != Unreachable {
 			machine.Disarm(l.ID)
 		}
 	})

@@ -23,6 +23,9 @@ func (l *Lease) updateGuard(g Guard, now time.Time) {
 	switch {
 	case l.State == Active:
 		isArmed := now.Sub(l.armedAhead) < maxArmedAhead
+		if !isArmed && !l.armedAhead.IsZero() && !l.armed {
+			g.Disarm(l.ID) // a Lease that is armed again keeps its beginning, which was too early
+		}
 		l.armed, l.restored, l.armedAhead = true, false, time.Time{}
 		if !isArmed {
 			g.Arm(l.ID, l.Worker, l.deadline().Sub(now))

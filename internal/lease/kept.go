@@ -19,7 +19,7 @@ type Kept struct {
 func (k Kept) has(instance string) bool { return slices.Contains(k.Instances, instance) }
 
 // adoptKept lets the restored Leases of the host's own machine go on or end, by the rules of adopt. A Lease whose recorded worker
-// differs from that of the agent counts as unknown: the host has crashed between the commit of an /allow and its answer, so no
+// differs from that of the agent counts as unknown: the host has crashed during the commit of an /allow of another worker, so no
 // client uses that worker. It runs before Run, so the scheduler has no other user.
 func (b *Broker) adoptKept(report MachineReport) {
 	sc := b.schedulers.of("")

@@ -162,10 +162,10 @@ func TestLeasesThatCannotGoOn(t *testing.T) {
 		reason string
 		want   time.Duration
 	}{
-		"unknown to the agent": {func(_ *keptHarness, r *MachineReport) { *r = MachineReport{} }, Revoked, "grant not delivered", 0},
+		"unknown to the agent": {func(_ *keptHarness, r *MachineReport) { *r = MachineReport{} }, Revoked, reasonNoRecord, 10 * time.Second},
 		"another worker": {func(h *keptHarness, r *MachineReport) {
 			r.Open[0].Worker = Worker{PID: 101, Start: h.processes.Start("demo", 101)}
-		}, Revoked, "grant not delivered", 0},
+		}, Revoked, reasonNoRecord, 10 * time.Second},
 		"released there": {func(_ *keptHarness, r *MachineReport) {
 			*r = MachineReport{Ended: []EndedLease{{r.Open[0].Lease, Released, "worker died", 11 * time.Second}}}
 		}, Released, "worker died", 11 * time.Second},
@@ -365,6 +365,11 @@ func TestResumedWorkerIsArmedOnce(t *testing.T) {
 		if n := h.agent.count("arm", g.Lease); !g.Idle || n != 2 || until(g) != time.Minute {
 			h.t.Errorf("after a slow commit got %+v, armed %d times, %v before its deadline", g, n, until(g))
 		}
+		h.agent.mu.Lock()
+		if counted := time.Since(h.agent.armed[g.Lease].since); counted != 0 {
+			h.t.Errorf("the agent counts the %v of the commit", counted)
+		}
+		h.agent.mu.Unlock()
 		h.release(g)
 
 		synctest.Wait()

@@ -70,7 +70,7 @@ type Machine interface {
 	// Guard receives the active Leases of the machine. Without an agent there, its methods do nothing.
 	Guard
 	// BeginArm is Arm with an answer. It does not block. The caller must call wait, once, which returns when the machine knows the
-	// deadline. Errors of wait: ErrUnreachable. Disarm follows only after wait.
+	// deadline. Errors of wait: ErrUnreachable, the cause of ctx. Disarm follows only after wait.
 	BeginArm(ctx context.Context, lease string, w Worker, left time.Duration) (wait func() error)
 
 	// LendsNodes reports whether a Space there sees device nodes only with a Lease. It does not block.

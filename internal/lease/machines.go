@@ -100,18 +100,22 @@ func (b *Broker) Join(machine Machine, report MachineReport) (err error) {
 			return
 		}
 		sc := all.of(name)
-		if sc == nil {
+		isKnown := sc != nil
+		if !isKnown {
 			sc = b.add(machine)
-		} else {
+		}
+		for _, id := range report.leases() {
+			if sc.leases[id] == nil { // settled while the machine could not be reached, or never committed
+				machine.Disarm(id)
+			}
+		}
+		if isKnown {
 			at := effectsOf(sc)
 			at.machine = machine
 			b.remember(joinedMachine{at, machine, machine.Slots()})
-			for _, id := range report.leases() {
-				if sc.leases[id] == nil { // settled while the machine could not be reached
-					machine.Disarm(id)
-				}
-			}
 			sc.onJoin(machine.Slots(), report)
+		} else {
+			sc.adopt(report)
 		}
 		effectsOf(sc).startWatch()
 		b.log.Info("machine joined", zap.String("machine", name), zap.Int("slots", len(machine.Slots())))

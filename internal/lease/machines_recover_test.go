@@ -56,7 +56,7 @@ func testRecoverOfMachines(t *testing.T, n int) {
 	if open := h.List(); len(open) != n {
 		t.Fatalf("open leases %+v, want one of each machine", open)
 	}
-	want := []time.Duration{20 * time.Second, 12 * time.Second, 0, 10 * time.Second, 10 * time.Second}
+	want := []time.Duration{20 * time.Second, 12 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second}
 	for i, far := range fars {
 		worker, report := leases[i].Worker, MachineReport{}
 		if worker == (Worker{}) {
@@ -67,7 +67,7 @@ func testRecoverOfMachines(t *testing.T, n int) {
 			report.Open = []OpenLease{{leases[i].ID, worker}}
 		case 1:
 			report.Ended = []EndedLease{{leases[i].ID, Released, "released", 12 * time.Second}}
-		case 2: // the grant did not arrive
+		case 2: // its agent has lost the record
 		case 3: // with another Device: the Lease cannot go on, and is charged up to the last beat
 			report.Open = []OpenLease{{leases[i].ID, worker}}
 			far = far.changed(h, "GPU-other")

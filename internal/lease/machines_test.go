@@ -223,7 +223,7 @@ func TestLostMachine(t *testing.T) {
 		},
 		"unknown there": {
 			report: func(Grant, Worker) MachineReport { return MachineReport{} },
-			state:  Revoked, reason: "grant not delivered", want: 0,
+			state:  Revoked, reason: reasonNoRecord, want: 10 * time.Second,
 		},
 		"another worker": {
 			report: func(g Grant, _ Worker) MachineReport {
@@ -455,4 +455,20 @@ func TestCheckBeforeLoss(t *testing.T) {
 	h.advance(recheckInterval)
 	h.passChecks()
 	h.want(second, Granted)
+}
+
+// TestFirstJoinEndsUnknownLeases: a front has crashed before the commit of a Lease that the machine had armed already.
+func TestFirstJoinEndsUnknownLeases(t *testing.T) {
+	machines(t, func(h *brokerHarness, _ *farMachine) {
+		other := newFarMachine(h, "gpu3", "GPU-other-0")
+		worker := Worker{PID: 8, Start: other.processes().StartIn("run-other", "demo", 8)}
+		guard := newFakeAgent(h.t, other.processes())
+		other.Guard = guard
+		guard.Arm("uncommitted", worker, time.Minute)
+		h.join(other, guard.connect())
+		synctest.Wait()
+		if other.processes().Alive(8) || guard.known() != 0 {
+			h.t.Errorf("the worker runs: %v, and %d leases are armed", other.processes().Alive(8), guard.known())
+		}
+	})
 }

@@ -45,7 +45,7 @@ type EndedLease struct {
 	Lease  string
 	State  State // Released, Expired or Revoked
 	Reason string
-	// Used is the time from /allow to the end by the machine's own clock. Below 0 it is not known: the Lease is charged up to the
+	// Used is the time from Arm to the end by the machine's own clock. Below 0 it is not known: the Lease is charged up to the
 	// last beat.
 	Used time.Duration
 }
@@ -124,7 +124,8 @@ func (sc *scheduler) errLost() error {
 //
 //  1. goes on if its worker runs, on the Slot that it had;
 //  2. ends as the machine has ended it;
-//  3. is charged nothing if the report does not contain it: the grant did not arrive, so no client uses it.
+//  3. ends if the report does not contain it, charged up to its last beat. The machine had its deadline before its client had an answer
+//     (Machine.BeginArm), so either the record was lost, with the agent, or the Lease was disarmed and its settlement was lost, with the host.
 //
 // Every Slot is checked before it is lent, and the workers of ended Leases are ended again.
 func (sc *scheduler) onJoin(slots []gpu.Slot, report MachineReport) {
@@ -169,8 +170,7 @@ func (sc *scheduler) adopt(report MachineReport) {
 		sc.end(lease, state, e.Reason, 0)
 	}
 	for _, lease := range sc.openLeases(func(o *Lease) bool { return o.State == Unreachable && !known[o.ID] }) { // 3
-		lease.hostEnded = true
-		sc.end(lease, Revoked, "grant not delivered", 0)
+		sc.end(lease, Revoked, reasonNoRecord, 0)
 	}
 }
 
@@ -181,7 +181,10 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-const reasonDeviceGone = "device has left"
+const (
+	reasonDeviceGone = "device has left"
+	reasonNoRecord   = "machine has no record"
+)
 
 // regain lets an unreachable Lease go on. A Lease of an earlier start of the host takes the Slots that it had then. It returns
 // false if they are gone.

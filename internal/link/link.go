@@ -81,8 +81,8 @@ func (l *Link) Call(ctx context.Context, op string, in, out any) error {
 	return l.Begin(op, in)(ctx, out)
 }
 
-// Begin sends a request without waiting for the answer: the other end has it when Begin returns, unless it reads slowly. The caller must
-// call wait, once, which does and returns what Call does.
+// Begin sends a request without waiting for the answer. The socket has it when Begin returns, unless the peer reads slowly or the link has not
+// begun to run. The caller must call wait, once, which does and returns what Call does.
 func (l *Link) Begin(op string, in any) (wait func(ctx context.Context, out any) error) {
 	id, answered := l.calls.begin()
 	failed := l.send(message{Op: op, ID: id}, in)

@@ -257,7 +257,7 @@ func (c *nodeConn) welcome(l *Link, answer any) error {
 	if _, err := c.tls.Write(frame); err != nil {
 		return fmt.Errorf("%w: %w", errGone, err)
 	}
-	return nil // the next write sets its own deadline
+	return nil // run removes the deadline
 }
 
 // renew signs a new certificate for the key that the node has already.

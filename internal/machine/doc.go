@@ -12,7 +12,8 @@
 // # Messages
 //
 // The hello of a node describes its Devices and its leases. The front calls a method of lease.Machine by an operation of the same
-// name, one round trip each. Methods that must not block are one-way messages. The node reports exits, errors of Devices and changed
+// name, one round trip each. Methods that must not block are one-way messages, or send a call and return a function that waits for its answer
+// (Resume, BeginArm). The node reports exits, errors of Devices and changed
 // Devices with one-way messages of its own. Errors keep their types (errors.go).
 //
 // # States
