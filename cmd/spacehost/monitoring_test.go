@@ -200,7 +200,7 @@ func TestDashboardMetrics(t *testing.T) {
 		labels := map[string]bool{"job": true, "instance": true}
 		for _, series := range seriesRule.FindAllStringSubmatch(query, -1) {
 			name := series[1]
-			if strings.HasPrefix(name, "spacehost_space_egress_") && p.Spaces[0].Level != "namespaces" || name == "spacehost_webhook_notices_total" { // `run` has no webhooks
+			if strings.HasPrefix(name, "spacehost_space_egress_") && p.Spaces[0].Level != "namespaces" || name == "spacehost_webhook_notices_total" || isOfNodes(name) { // `run` has no webhooks and no nodes
 				continue
 			}
 			if live[name] == nil {
@@ -237,6 +237,34 @@ func TestDashboardMetrics(t *testing.T) {
 		if strings.HasPrefix(name, "spacehost_") && !strings.Contains(used, name) {
 			t.Errorf("the dashboard does not show %s", name)
 		}
+	}
+}
+
+// isOfNodes reports whether only a host with nodes has that metric (wantMetrics).
+func isOfNodes(metric string) bool {
+	return strings.HasPrefix(metric, "spacehost_node_") || metric == "spacehost_space_waits_for_node"
+}
+
+// wantMetrics checks the series of a front with its connected node, and that the dashboard shows each of them.
+func (l *nodeLab) wantMetrics() {
+	l.t.Helper()
+	shown := readDocker(l.t.(*testing.T), "monitoring/grafana/dashboards/spacehost.json")
+	found := map[string]float64{}
+	for series, value := range l.metrics() {
+		if name, _, _ := strings.Cut(series, "{"); isOfNodes(name) {
+			found[series] = value
+			if !strings.Contains(shown, name) {
+				l.t.Errorf("the dashboard does not show %s", name)
+			}
+		}
+	}
+	if found[`spacehost_node_round_trip_seconds{node="gpu2"}`] <= 0 {
+		l.t.Errorf("no round trip among %v", found)
+	}
+	delete(found, `spacehost_node_round_trip_seconds{node="gpu2"}`)
+	want := map[string]float64{`spacehost_node_state{node="gpu2",state="connected"}`: 1, `spacehost_node_in_service{node="gpu2"}`: 1, `spacehost_node_connections_total{node="gpu2"}`: 1}
+	if !maps.Equal(found, want) {
+		l.t.Errorf("metrics of nodes %v, want %v", found, want)
 	}
 }
 

@@ -131,6 +131,9 @@ func TestSpaceOnNode(t *testing.T) {
 	eventually(t, "far waits for a node", patience, func() bool {
 		return l.space("far").WaitsForNode && strings.Contains(l.must("space", "list"), "waits for a machine")
 	})
+	if waits := l.metrics()[`spacehost_space_waits_for_node{space="far"}`]; waits != 1 {
+		t.Errorf("spacehost_space_waits_for_node is %v, want 1", waits)
+	}
 	l.join("--token-file", l.joinToken("--name", "gpu2"), "--name", "gpu2")
 	pid := l.awaitFar().PID
 	if !alive(pid) || len(processesOf(l.home)) == 0 {
@@ -175,6 +178,7 @@ func TestSpaceOnNode(t *testing.T) {
 		t.Errorf("the lease of the called Space has ended as %+v, want far as its payer", ended)
 	}
 	l.wantPrunes()
+	l.wantMetrics()
 	l.stop()
 	l.wantNothingOnNode("the end of the front")
 	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 3)

@@ -196,6 +196,7 @@ func (c *cluster) hello(l *link.Link, body json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.host.metrics.NodeConnected(l.Peer())
 	c.ending.Go(func() {
 		c.host.nodeCame(l)
 		<-l.Done()

@@ -8,9 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"spacehost/internal/control"
 	"spacehost/internal/lease"
 	"spacehost/internal/link"
+	"spacehost/internal/metrics"
 	"spacehost/internal/nodes"
 	"spacehost/internal/version"
 	"spacehost/migrations"
@@ -27,6 +30,21 @@ func (h *Host) Nodes(ctx context.Context) (all []control.Node, err error) {
 		all = append(all, h.nodeViewOf(n, now, used[n.Name], reached[n.Name]))
 	}
 	return all, err
+}
+
+// nodeGauges returns what /metrics shows of the nodes.
+func (h *Host) nodeGauges() (all []metrics.Node) {
+	ctx, cancel := context.WithTimeout(context.Background(), dbTimeout)
+	defer cancel()
+	views, err := h.Nodes(ctx)
+	if err != nil {
+		h.log.Warn("nodes not read for the metrics", zap.Error(err))
+	}
+	for _, v := range views {
+		leaves := v.Leaves != nil && (v.Leaves.Draining || !v.Leaves.At.After(h.clock.Now()))
+		all = append(all, metrics.Node{Name: v.Name, State: v.State, InService: v.Drained == nil && !leaves, RTTSeconds: v.RTTSeconds})
+	}
+	return all
 }
 
 func (h *Host) nodeView(n nodes.Node) control.Node {

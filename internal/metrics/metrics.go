@@ -29,21 +29,22 @@ import (
 
 // Metrics holds the registry and the counters.
 type Metrics struct {
-	registry *prometheus.Registry
-	waits    *prometheus.HistogramVec
-	grants   *prometheus.CounterVec
-	ends     *prometheus.CounterVec
-	kills    *prometheus.CounterVec
-	occupied *prometheus.CounterVec
-	charged  *prometheus.CounterVec
-	xids     *prometheus.CounterVec
-	starts   *prometheus.CounterVec
-	restarts *prometheus.CounterVec
-	hangs    *prometheus.CounterVec
-	uploads  *prometheus.CounterVec
-	uploaded *prometheus.CounterVec
-	notices  *prometheus.CounterVec
-	webhooks *prometheus.CounterVec
+	registry    *prometheus.Registry
+	waits       *prometheus.HistogramVec
+	grants      *prometheus.CounterVec
+	ends        *prometheus.CounterVec
+	kills       *prometheus.CounterVec
+	occupied    *prometheus.CounterVec
+	charged     *prometheus.CounterVec
+	xids        *prometheus.CounterVec
+	starts      *prometheus.CounterVec
+	restarts    *prometheus.CounterVec
+	hangs       *prometheus.CounterVec
+	uploads     *prometheus.CounterVec
+	uploaded    *prometheus.CounterVec
+	notices     *prometheus.CounterVec
+	webhooks    *prometheus.CounterVec
+	connections *prometheus.CounterVec
 }
 
 // New returns Metrics with all counters at zero. Pass its Changed to the Broker, then call Register.
@@ -54,24 +55,25 @@ func New() *Metrics {
 			Name: "spacehost_lease_wait_seconds", Help: "Seconds from the request of a GPU function to its grant.",
 			Buckets: []float64{.005, .01, .05, .1, .5, 1, 2, 5, 10, 20, 30, 60, 120},
 		}, []string{"tier"}),
-		grants:   counter("spacehost_lease_grants_total", "GPU leases granted; warm: the worker process was already running.", "space", "size", "warm"),
-		ends:     counter("spacehost_leases_ended_total", "GPU leases ended, by final state.", "space", "state"),
-		kills:    counter("spacehost_worker_kills_total", "Processes of Spaces killed by the host: workers whose lease ended, and processes that used a GPU without a lease.", "space", "cause"),
-		occupied: counter("spacehost_gpu_occupied_seconds_total", "Seconds of occupied slots, from the grant to the end of the lease.", "space", "size"),
-		charged:  counter("spacehost_gpu_charged_seconds_total", "Seconds charged to payers, after the size factor.", "space", "tier"),
-		xids:     counter("spacehost_device_xids_total", "Device errors reported by the driver (Xid), by number; errors caused by applications do not drain the device.", "uuid", "xid"),
-		notices:  counter("spacehost_notices_total", "Notices about the host, by the kind of event that webhooks select.", "kind"),
-		webhooks: counter("spacehost_webhook_notices_total", "Notices at a webhook: delivered, failed after all attempts, or dropped.", "webhook", "result"),
-		starts:   counter("spacehost_space_starts_total", "Starts of a Space's process: the first one, and each restart.", "space"),
-		restarts: counter("spacehost_space_restarts_total", "Ends of a Space's process after which it starts again; cause: crash, memory, limit, hung, timeout, start, refused, operator or settings.", "space", "cause"),
-		uploads:  counter("spacehost_space_uploads_total", "Requests with which visitors have stored files at a Space.", "space"),
-		uploaded: counter("spacehost_space_upload_bytes_total", "Bytes of these requests.", "space"),
-		hangs:    counter("spacehost_space_unresponsive_total", "How often a Space has become UNRESPONSIVE; cause: interpreter, loop, server or descriptors.", "space", "cause"),
+		grants:      counter("spacehost_lease_grants_total", "GPU leases granted; warm: the worker process was already running.", "space", "size", "warm"),
+		ends:        counter("spacehost_leases_ended_total", "GPU leases ended, by final state.", "space", "state"),
+		kills:       counter("spacehost_worker_kills_total", "Processes of Spaces killed by the host: workers whose lease ended, and processes that used a GPU without a lease.", "space", "cause"),
+		occupied:    counter("spacehost_gpu_occupied_seconds_total", "Seconds of occupied slots, from the grant to the end of the lease.", "space", "size"),
+		charged:     counter("spacehost_gpu_charged_seconds_total", "Seconds charged to payers, after the size factor.", "space", "tier"),
+		xids:        counter("spacehost_device_xids_total", "Device errors reported by the driver (Xid), by number; errors caused by applications do not drain the device.", "uuid", "xid"),
+		notices:     counter("spacehost_notices_total", "Notices about the host, by the kind of event that webhooks select.", "kind"),
+		webhooks:    counter("spacehost_webhook_notices_total", "Notices at a webhook: delivered, failed after all attempts, or dropped.", "webhook", "result"),
+		starts:      counter("spacehost_space_starts_total", "Starts of a Space's process: the first one, and each restart.", "space"),
+		restarts:    counter("spacehost_space_restarts_total", "Ends of a Space's process after which it starts again; cause: crash, memory, limit, hung, timeout, start, refused, operator or settings.", "space", "cause"),
+		uploads:     counter("spacehost_space_uploads_total", "Requests with which visitors have stored files at a Space.", "space"),
+		uploaded:    counter("spacehost_space_upload_bytes_total", "Bytes of these requests.", "space"),
+		connections: nodeConnections(),
+		hangs:       counter("spacehost_space_unresponsive_total", "How often a Space has become UNRESPONSIVE; cause: interpreter, loop, server or descriptors.", "space", "cause"),
 	}
 	for _, kind := range notify.Kinds { // an alert sees the first one as an increase
 		m.notices.WithLabelValues(string(kind))
 	}
-	m.registry.MustRegister(m.waits, m.grants, m.ends, m.kills, m.occupied, m.charged, m.xids, m.starts, m.restarts, m.hangs, m.uploads, m.uploaded, m.notices, m.webhooks,
+	m.registry.MustRegister(m.waits, m.grants, m.ends, m.kills, m.occupied, m.charged, m.xids, m.starts, m.restarts, m.hangs, m.uploads, m.uploaded, m.notices, m.webhooks, m.connections,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -167,6 +169,8 @@ type Usage struct {
 type Config struct {
 	Spaces Spaces
 	Broker *lease.Broker
+	// Nodes returns the nodes that have joined. It may read the database.
+	Nodes func() []Node
 	// Free returns the bytes that are left on the disk of the state folder.
 	Free func() (uint64, error)
 	// IsSpace reports whether a Space sent the request with this context. It may take milliseconds, and is called
@@ -245,7 +249,7 @@ var (
 // allDescriptions are those that Collect may use, beside those in ofNode.
 var allDescriptions = []*prometheus.Desc{
 	buildInfo, deviceHealth, deviceMemory, deviceBusy, deviceHeat, devicePower, deviceECC, deviceProcesses, uninvited, writable, stateFree, slotPhase, openLeases, spaceStage, spaceQueue,
-	spaceMemory, spaceCPU, spaceDisk, spaceProcesses, egressOpen, egressDials, egressLookups, egressBytes,
+	spaceMemory, spaceCPU, spaceDisk, spaceProcesses, egressOpen, egressDials, egressLookups, egressBytes, nodeState, nodeInService, nodeRTT, spaceWaits,
 }
 
 // Describe implements prometheus.Collector.
@@ -309,6 +313,9 @@ func (s *machine) Collect(to chan<- prometheus.Metric) {
 	for _, space := range s.config.Spaces.SpaceViews() {
 		gauge(spaceStage, 1, space.Name, space.Stage)
 		gauge(spaceQueue, float64(space.Queued), space.Name)
+		if space.WaitsForNode {
+			gauge(spaceWaits, 1, space.Name)
+		}
 	}
 	for name, used := range s.config.Spaces.UsageStats() {
 		gauge(spaceMemory, float64(used.Memory), name)
@@ -319,6 +326,7 @@ func (s *machine) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(spaceCPU, prometheus.CounterValue, used.CPUSeconds, name)
 	}
 	s.egress(to)
+	s.nodes(gauge)
 }
 
 func (s *machine) egress(to chan<- prometheus.Metric) {

@@ -31,8 +31,9 @@ func TestNodeLabel(t *testing.T) {
 	}
 	t.Cleanup(func() { db.Close() })
 	broker := brokertest.WithoutGPU(t, lease.Config{DB: db, Ledger: quota.New(db, quota.Config{})})
+	var nodes []Node
 	m := New()
-	m.registry.MustRegister(&machine{Config{Spaces: noSpaces{}, Broker: broker, Free: func() (uint64, error) { return 0, nil }}})
+	m.registry.MustRegister(&machine{Config{Spaces: noSpaces{}, Broker: broker, Nodes: func() []Node { return nodes }, Free: func() (uint64, error) { return 0, nil }}})
 	gather := func() map[string]int {
 		families, err := m.registry.Gather()
 		if err != nil {
@@ -55,8 +56,11 @@ func TestNodeLabel(t *testing.T) {
 	}
 	brokertest.Join(t, broker, "gpu2", gputest.NewFakeInventory(gputest.Devices(2)...))
 	broker.Sampler().Sample(t.Context())
+	nodes = []Node{{"gpu2", "connected", true, 0.001}, {"old", "lost", false, 0}}
+	m.NodeConnected("gpu2")
 	got := slices.Sorted(maps.Keys(gather()))
-	if want := "spacehost_device_healthy gpu2, spacehost_device_memory_bytes gpu2, spacehost_device_processes gpu2, spacehost_slots gpu2"; strings.Join(got, ", ") != want {
+	if want := "spacehost_device_healthy gpu2, spacehost_device_memory_bytes gpu2, spacehost_device_processes gpu2, spacehost_node_connections_total gpu2, spacehost_node_in_service gpu2, spacehost_node_in_service old, " +
+		"spacehost_node_round_trip_seconds gpu2, spacehost_node_state gpu2, spacehost_node_state old, spacehost_slots gpu2"; strings.Join(got, ", ") != want {
 		t.Errorf("series %q, want %q", got, want)
 	}
 }
