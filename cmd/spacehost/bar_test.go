@@ -170,7 +170,7 @@ func greetInFrame(ctx context.Context, address, name string) (string, error) {
 	if err := chromedp.Do(ctx, chromedp.Navigate(address), chromedp.WaitVisible(chromedp.CSS("iframe"))); err != nil {
 		return "", err
 	}
-	ready := chromedp.PollFunction[bool](`() => !!`+framed+`?.querySelector("#greet")`, chromedp.WithPollingTimeout(patience))
+	ready := chromedp.PollFunction[bool](`() => !!`+framed+`?.querySelector("#greet") && !!`+framed+`.querySelector("#name textarea, #name input")`, chromedp.WithPollingTimeout(patience))
 	if _, err := chromedp.Run(ctx, ready); err != nil {
 		return "", err
 	}
