@@ -65,10 +65,14 @@ func TestPauseSpace(t *testing.T) {
 		t.Errorf("after the end of the pause: %+v", s.Paused)
 	}
 	var paused, failed, resumed int
-	detail, err := r.SpaceDetail(t.Context(), "one", 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var detail control.SpaceDetail
+	r.await("the last failure is in the history", func() bool { // it is written after the stage has changed
+		var err error
+		if detail, err = r.SpaceDetail(t.Context(), "one", 1000); err != nil {
+			t.Fatal(err)
+		}
+		return len(detail.Stages) > 0 && space.Stage(detail.Stages[0].Stage).IsFailed()
+	})
 	for _, change := range detail.Stages {
 		switch {
 		case change.Stage == string(space.Paused):
