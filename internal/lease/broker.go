@@ -170,7 +170,7 @@ func (b *Broker) shutdown() {
 	b.runPosted()
 	for _, sc := range b.schedulers.list {
 		effectsOf(sc).stopWatch()
-		sc.shutdown(sc.machine == "" && b.keeps.Load())
+		sc.shutdown(b.keeps.Load())
 	}
 	b.lastBeat()
 	b.effectsRunning.Wait()
@@ -182,8 +182,8 @@ func (b *Broker) shutdown() {
 	}
 }
 
-// Keep makes the end of Run leave the active Leases of the host's own machine open, with their workers: an agent keeps the
-// processes of the Spaces, and the next host adopts the Leases (Recover). Grants without an /allow are taken back, waiting Leases are
+// Keep makes the end of Run leave the active Leases open, with their workers: agents keep the
+// processes of the Spaces, and the next host adopts the Leases (Recover, and Join of a node). Grants without an /allow are taken back, waiting Leases are
 // withdrawn, and idle workers are ended, as at every end of Run. Call it before the context of Run ends. After that, /release
 // fails as for an unknown Lease, so the caller has ended the server of the device API before.
 func (b *Broker) Keep() { b.keeps.Store(true) }
@@ -205,7 +205,7 @@ func (sc *scheduler) shutdown(keep bool) {
 	for _, w := range append(sc.idleWorkers(), sc.committingWorkers()...) {
 		sc.evict(w, 0)
 	}
-	for _, lease := range sc.openLeases(func(o *Lease) bool { return !keep || o.State != Active }) {
+	for _, lease := range sc.openLeases(func(o *Lease) bool { return !keep || o.State != Active && o.State != Unreachable }) {
 		lease.hostEnded = true
 		if lease.State == Waiting {
 			sc.withdraw(lease, Withdrawn, space.EndedByHost, ErrGone)

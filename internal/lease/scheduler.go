@@ -476,6 +476,9 @@ func (sc *scheduler) finish(lease *Lease, state State, reason string) {
 // ended Lease that is not settled yet.
 func (sc *scheduler) active() map[string]time.Duration {
 	used := map[string]time.Duration{}
+	if sc.reach != reachable {
+		return used // nothing is known about its workers; the next beat catches up
+	}
 	for id, lease := range sc.leases {
 		if lease.State == Active {
 			used[id] = sc.now().Sub(lease.Active)
