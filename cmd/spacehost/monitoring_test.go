@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"spacehost/internal/nodes"
 	"spacehost/internal/notify"
 )
 
@@ -248,6 +249,7 @@ func isOfNodes(metric string) bool {
 // wantMetrics checks the series of a front with its connected node, and that the dashboard shows each of them.
 func (l *nodeLab) wantMetrics() {
 	l.t.Helper()
+	l.awaitNode("gpu2", nodes.Connected)
 	shown := readDocker(l.t.(*testing.T), "monitoring/grafana/dashboards/spacehost.json")
 	found := map[string]float64{}
 	for series, value := range l.metrics() {

@@ -237,4 +237,5 @@ func (c *cluster) forget(ctx context.Context, node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.connections, node)
+	c.host.metrics.NodeForgotten(node)
 }

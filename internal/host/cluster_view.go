@@ -34,17 +34,42 @@ func (h *Host) Nodes(ctx context.Context) (all []control.Node, err error) {
 
 // nodeGauges returns what /metrics shows of the nodes.
 func (h *Host) nodeGauges() (all []metrics.Node) {
+	if h.cluster == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), dbTimeout)
 	defer cancel()
-	views, err := h.Nodes(ctx)
+	stored, err := h.cluster.storedNodes(ctx)
 	if err != nil {
 		h.log.Warn("nodes not read for the metrics", zap.Error(err))
 	}
-	for _, v := range views {
-		leaves := v.Leaves != nil && (v.Leaves.Draining || !v.Leaves.At.After(h.clock.Now()))
-		all = append(all, metrics.Node{Name: v.Name, State: v.State, InService: v.Drained == nil && !leaves, RTTSeconds: v.RTTSeconds})
+	now := h.clock.Now()
+	reached := h.reachedNodes(now)
+	for _, n := range stored {
+		state, _ := n.StateAt(now, reached[n.Name])
+		one := metrics.Node{Name: n.Name, State: string(state), InService: h.isInService(n)}
+		if l := h.cluster.server.Link(n.Name); l != nil {
+			one.RTTSeconds = l.RTT().Seconds()
+		}
+		all = append(all, one)
 	}
 	return all
+}
+
+// waitingSpaces lists the Spaces that wait for a machine and that somebody needs.
+func (h *Host) waitingSpaces() (names []string) {
+	now := h.clock.Now()
+	for _, s := range h.all() {
+		if _, waits := s.waitsSince(now, 0); waits {
+			names = append(names, s.space().Name)
+		}
+	}
+	return names
+}
+
+// isInService reports whether Spaces may start on a node once it is connected.
+func (h *Host) isInService(n nodes.Node) bool {
+	return n.Drain == nil && n.RevokedAt.IsZero() && !h.departureOf(n.Name).draining
 }
 
 func (h *Host) nodeView(n nodes.Node) control.Node {

@@ -113,7 +113,7 @@ func (f *poolFront) node(n nodes.Node, reached nodes.Reached, leases []lease.Sna
 	state, seen := n.StateAt(now, reached)
 	one := pools.Node{
 		Name: n.Name, Seen: !seen.IsZero(), Connected: state == nodes.Connected || state == nodes.Suspect || f.host.cluster.isAwaited(state, reached),
-		InService: n.Drain == nil && n.RevokedAt.IsZero() && !f.host.departureOf(n.Name).draining, Given: n.Drain != nil && n.Drain.By == f.actor(),
+		InService: f.host.isInService(n), Given: n.Drain != nil && n.Drain.By == f.actor(),
 	}
 	if n.Drain != nil {
 		one.Why = n.Drain.Reason

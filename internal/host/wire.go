@@ -96,7 +96,7 @@ func (h *Host) register() error {
 	h.console.Pre(server.SameOrigin(web.ReceivedHost))
 	h.signIn.RegisterConsole(h.console.Echo)
 	console.New(h, accounts).Register(h.console.Echo)
-	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Broker: h.broker, Nodes: h.nodeGauges, Free: lease.FreeAt(h.state.dir), IsSpace: h.isSpace}, h.settings().MetricsFrom)
+	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Broker: h.broker, Nodes: h.nodeGauges, Waiting: h.waitingSpaces, Free: lease.FreeAt(h.state.dir), IsSpace: h.isSpace}, h.settings().MetricsFrom)
 	h.registerHub()
 	return h.registerControl(accounts)
 }

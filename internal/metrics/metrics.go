@@ -67,7 +67,7 @@ func New() *Metrics {
 		restarts:    counter("spacehost_space_restarts_total", "Ends of a Space's process after which it starts again; cause: crash, memory, limit, hung, timeout, start, refused, operator or settings.", "space", "cause"),
 		uploads:     counter("spacehost_space_uploads_total", "Requests with which visitors have stored files at a Space.", "space"),
 		uploaded:    counter("spacehost_space_upload_bytes_total", "Bytes of these requests.", "space"),
-		connections: nodeConnections(),
+		connections: counter("spacehost_node_connections_total", "Connections of a node to this host since its start: the first one, and each further one after a cut or a start of its agent.", "node"),
 		hangs:       counter("spacehost_space_unresponsive_total", "How often a Space has become UNRESPONSIVE; cause: interpreter, loop, server or descriptors.", "space", "cause"),
 	}
 	for _, kind := range notify.Kinds { // an alert sees the first one as an increase
@@ -169,8 +169,9 @@ type Usage struct {
 type Config struct {
 	Spaces Spaces
 	Broker *lease.Broker
-	// Nodes returns the nodes that have joined. It may read the database.
-	Nodes func() []Node
+	// Nodes returns the nodes that have joined, and Waiting the Spaces that need a machine and have none. They may read the database.
+	Nodes   func() []Node
+	Waiting func() (spaces []string)
 	// Free returns the bytes that are left on the disk of the state folder.
 	Free func() (uint64, error)
 	// IsSpace reports whether a Space sent the request with this context. It may take milliseconds, and is called
@@ -236,6 +237,7 @@ var (
 	stateFree       = describe("spacehost_state_free_bytes", "Bytes free on the disk of the state folder, for users other than root.")
 	spaceStage      = describe("spacehost_space_stage", "1 for the current stage of a Space.", "space", "stage")
 	spaceQueue      = describe("spacehost_space_events_waiting", "Events of a Space that wait in its queue.", "space")
+	spaceWaits      = describe("spacehost_space_waits_for_node", "1 while no machine may run a Space that was visited since, or that has never run.", "space")
 	spaceMemory     = describe("spacehost_space_memory_bytes", "Memory and swap of a Space's processes, GPU workers included.", "space")
 	spaceCPU        = describe("spacehost_space_cpu_seconds_total", "Seconds of CPU of a Space's processes since the start of the host.", "space")
 	spaceDisk       = describe("spacehost_space_disk_bytes", "Bytes of a Space's folders on the disk, uploads included.", "space")
@@ -313,9 +315,6 @@ func (s *machine) Collect(to chan<- prometheus.Metric) {
 	for _, space := range s.config.Spaces.SpaceViews() {
 		gauge(spaceStage, 1, space.Name, space.Stage)
 		gauge(spaceQueue, float64(space.Queued), space.Name)
-		if space.WaitsForNode {
-			gauge(spaceWaits, 1, space.Name)
-		}
 	}
 	for name, used := range s.config.Spaces.UsageStats() {
 		gauge(spaceMemory, float64(used.Memory), name)

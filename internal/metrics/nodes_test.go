@@ -33,7 +33,7 @@ func TestNodeLabel(t *testing.T) {
 	broker := brokertest.WithoutGPU(t, lease.Config{DB: db, Ledger: quota.New(db, quota.Config{})})
 	var nodes []Node
 	m := New()
-	m.registry.MustRegister(&machine{Config{Spaces: noSpaces{}, Broker: broker, Nodes: func() []Node { return nodes }, Free: func() (uint64, error) { return 0, nil }}})
+	m.registry.MustRegister(&machine{Config{Spaces: noSpaces{}, Broker: broker, Nodes: func() []Node { return nodes }, Waiting: func() []string { return nil }, Free: func() (uint64, error) { return 0, nil }}})
 	gather := func() map[string]int {
 		families, err := m.registry.Gather()
 		if err != nil {
@@ -62,5 +62,9 @@ func TestNodeLabel(t *testing.T) {
 	if want := "spacehost_device_healthy gpu2, spacehost_device_memory_bytes gpu2, spacehost_device_processes gpu2, spacehost_node_connections_total gpu2, spacehost_node_in_service gpu2, spacehost_node_in_service old, " +
 		"spacehost_node_round_trip_seconds gpu2, spacehost_node_state gpu2, spacehost_node_state old, spacehost_slots gpu2"; strings.Join(got, ", ") != want {
 		t.Errorf("series %q, want %q", got, want)
+	}
+	m.NodeForgotten("gpu2")
+	if n := gather()["spacehost_node_connections_total gpu2"]; n != 0 {
+		t.Errorf("%d counters of a forgotten node", n)
 	}
 }
