@@ -261,10 +261,8 @@ func (l *nodeLab) wantPrunes() {
 // TestNodeOutlastsFront restarts the front around a Space on a node, ends the agent in both ways, and takes the Space from the node.
 func TestNodeOutlastsFront(t *testing.T) {
 	t.Parallel()
-	l := serveNodeLab(t)
-	l.join("--token-file", l.joinToken("--name", "gpu2"), "--name", "gpu2")
-	pid := l.awaitFar().PID
-	c := l.ada("far")
+	l := joinedNodeLab(t)
+	pid, c := l.space("far").PID, l.ada("far")
 	wantText(t, "a call before", c.ok("/count"), "1")
 
 	if err := l.cmd.Process.Signal(syscall.SIGTERM); err != nil {

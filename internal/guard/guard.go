@@ -43,7 +43,7 @@ type Guard struct {
 	mu    sync.Mutex
 	armed map[string]*armed // by lease
 	ended map[string]lease.EndedLease
-	// exits stop the waits for the exits of workers. A wait goes on between two leases of a worker, so that a call does not begin one.
+	// exits cancel the waits for the exits of workers. A wait outlasts a lease, so that a warm call begins none.
 	exits map[lease.Worker]context.CancelFunc
 	alone bool // no host is connected
 }
@@ -53,8 +53,8 @@ type armed struct {
 	lease.OpenLease
 	began  time.Time
 	left   time.Duration // from began
-	late   *time.Timer
-	waited bool // late has left it to the host once
+	late   *time.Timer   // calls onLate
+	waited bool          // the host has had HostGrace
 }
 
 var _ lease.Guard = (*Guard)(nil)

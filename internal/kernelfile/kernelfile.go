@@ -1,6 +1,5 @@
 // Package kernelfile reads and writes files of /proc and of cgroups that are opened for each GPU call. Package os offers each file to the
-// poller first, which takes twice as many system calls. And each of its calls wakes the monitor thread of Go (sysmon), which then polls
-// every 20 us: the calls of this package do not. The kernel answers them within microseconds, except that a cgroup is frozen only when
+// poller first, which takes twice as many system calls, and its calls wake the monitor thread of Go (outbox.Direct). The kernel answers them within microseconds, except that a cgroup is frozen only when
 // no process is being moved into a cgroup, which can take milliseconds.
 package kernelfile
 
@@ -12,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read reads the beginning of a file into buffer, which has room. The kernel gives a file of /proc that fits in one piece. Errors are
+// Read reads the beginning of a file into buffer, which must not be empty. The kernel gives a file of /proc that fits in one piece. Errors are
 // those of package os.
 func Read(path string, buffer []byte) ([]byte, error) {
 	fd, err := open(path, unix.O_RDONLY)
@@ -24,7 +23,8 @@ func Read(path string, buffer []byte) ([]byte, error) {
 	return buffer[:n], err
 }
 
-// Write writes a file that the kernel has made, and for which it does not wait long. value has bytes. A file that is missing stays missing. Errors are those of package os.
+// Write writes value, which must not be empty, to a file whose write does not block long. A file that is missing stays missing. Errors are
+// those of package os.
 func Write(path, value string) error {
 	fd, err := open(path, unix.O_WRONLY)
 	if err != nil {
@@ -35,8 +35,8 @@ func Write(path, value string) error {
 	return err
 }
 
-// here is AT_FDCWD: a relative path begins at the current folder.
-var here = func() uintptr { fd := unix.AT_FDCWD; return uintptr(fd) }()
+// atFDCWD lets a relative path begin at the current folder.
+var atFDCWD = func() uintptr { fd := unix.AT_FDCWD; return uintptr(fd) }()
 
 func open(path string, mode int) (fd uintptr, err error) {
 	name, err := unix.BytePtrFromString(path)
@@ -44,7 +44,7 @@ func open(path string, mode int) (fd uintptr, err error) {
 		return 0, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	for {
-		fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, here, uintptr(unsafe.Pointer(name)), uintptr(mode|unix.O_CLOEXEC), 0, 0, 0)
+		fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(name)), uintptr(mode|unix.O_CLOEXEC), 0, 0, 0)
 		if errno != unix.EINTR {
 			return fd, pathError("open", path, errno)
 		}

@@ -137,17 +137,18 @@ func (b *Broker) Allow(ctx context.Context, space, id string, claimed int) error
 	if err := at.showNodes(ctx, machine, space); err != nil {
 		return err
 	}
+	// Disarm must not overtake a call that the client has given up.
 	armed := machine.BeginArm(context.WithoutCancel(ctx), id, worker, since.Add(l.Declared).Sub(b.now()))
 	err = b.store.activate(ctx, l, worker, since, b.now())
 	if err = errors.Join(err, armed()); err != nil {
-		at.doAndDisarm(machine, l, func(*scheduler) {})
+		at.doThenDisarm(machine, l, func(*scheduler) {})
 		return err
 	}
 	if err := machine.Occupy(l.Slot.Device.UUID, worker); err != nil {
 		b.log.Warn("occupy simulated device", zap.String("lease", l.Short()), zap.Error(err)) // the scheduler handles the rest
 	}
 	allowed := false
-	at.doAndDisarm(machine, l, func(sc *scheduler) {
+	at.doThenDisarm(machine, l, func(sc *scheduler) {
 		// The clock starts here, not before the commit: the payer is not charged for the database's time.
 		allowed = sc.onAllow(l, b.now())
 	})

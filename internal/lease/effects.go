@@ -75,16 +75,23 @@ func (m *machineEffects) do(call func(*scheduler)) bool {
 func (m *machineEffects) check(a allocation) {
 	machine, beside := m.machine, m.scheduler.neighbours(a)
 	m.effectsRunning.Go(func() {
-		err := m.checkClear(machine, a, Worker{}, beside)
+		err := m.checkClear(machine, a, beside)
 		m.do(func(sc *scheduler) { sc.onChecked(a, err) })
 	})
 }
 
-// checkClear checks that only self, if any, uses the allocation, and that only the given workers use the rest of
-// its Device. If a neighbour started during the check, it checks again: that worker is no foreign process.
-func (m *machineEffects) checkClear(machine Machine, a allocation, self Worker, beside []Worker) error {
+// checkClear checks that nothing uses the allocation, and that only the given workers use the rest of its Device.
+func (m *machineEffects) checkClear(machine Machine, a allocation, beside []Worker) error {
+	return m.recheck(a, beside, func(beside []Worker) error {
+		return machine.Clear(m.work, a[0].Device.UUID, Worker{}, beside)
+	})
+}
+
+// recheck checks an allocation, and again if a neighbour on its Device has started meanwhile: that worker is no foreign process. beside are
+// the neighbours now.
+func (m *machineEffects) recheck(a allocation, beside []Worker, check func(beside []Worker) error) error {
 	for {
-		err := machine.Clear(m.work, a[0].Device.UUID, self, beside)
+		err := check(beside)
 		if err == nil {
 			return nil
 		}
@@ -124,7 +131,7 @@ func (m *machineEffects) warmStart(l *Lease) {
 		case errors.Is(err, errWindowClosed):
 			err = m.store.warmStart(m.work, l, worker, at, m.config.QueueTimeout, true)
 		}
-		if !m.doAndDisarm(machine, l, func(sc *scheduler) { sc.onWarmStarted(l, m.now(), err) }) && err == nil {
+		if !m.doThenDisarm(machine, l, func(sc *scheduler) { sc.onWarmStarted(l, m.now(), err) }) && err == nil {
 			l.State, l.Reason, l.Ended, l.undelivered = Withdrawn, space.EndedByHost, m.now(), true
 			err = errors.Join(ErrGone, m.store.settle(m.work, l))
 		}
@@ -147,12 +154,8 @@ func (m *machineEffects) resume(l *Lease) {
 	m.effectsRunning.Go(func() {
 		if err := begin()(); err != nil {
 			m.log.Warn("warm worker not reusable", zap.Int("slot", a[0].Index), zap.Error(err))
-			if !m.do(func(sc *scheduler) {
-				machine.Disarm(l.ID) // before the scheduler resumes another worker for it
-				sc.onUnfit(l)
-			}) {
-				machine.Disarm(l.ID)
-			}
+			machine.Disarm(l.ID) // before the scheduler resumes another worker for it
+			m.do(func(sc *scheduler) { sc.onUnfit(l) })
 			return
 		}
 		at := m.now()
@@ -160,12 +163,12 @@ func (m *machineEffects) resume(l *Lease) {
 		if err != nil {
 			m.log.Error("resume lease", zap.Object("lease", l), zap.Error(err))
 		}
-		m.doAndDisarm(machine, l, func(sc *scheduler) { sc.onResumed(l, m.now(), err) })
+		m.doThenDisarm(machine, l, func(sc *scheduler) { sc.onResumed(l, m.now(), err) })
 	})
 }
 
-// doAndDisarm is do for the outcome of a Lease that its machine was told ahead (armedAhead). If it is not active then, it is disarmed.
-func (m *machineEffects) doAndDisarm(machine Machine, l *Lease, call func(*scheduler)) (running bool) {
+// doThenDisarm is do for the outcome of a Lease that was armed before its commit. Unless it is active then, it is disarmed.
+func (m *machineEffects) doThenDisarm(machine Machine, l *Lease, call func(*scheduler)) (running bool) {
 	running = m.do(func(sc *scheduler) {
 		if call(sc); l.State != Active && l.State != Unreachable {
 			machine.Disarm(l.ID)
@@ -283,7 +286,7 @@ func (m *machineEffects) endAndClear(machine Machine, a allocation, worker Worke
 		}
 	}
 	for deadline, wait := time.Now().Add(reclaimTimeout), 5*time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		err := m.checkClear(machine, a, Worker{}, m.currentNeighbours(a))
+		err := m.checkClear(machine, a, m.currentNeighbours(a))
 		if err == nil || time.Now().After(deadline) || !pause(m.done, wait) {
 			return err
 		}

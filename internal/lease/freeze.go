@@ -2,7 +2,6 @@ package lease
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -54,13 +53,14 @@ func (m *machineEffects) freeze(w *idleWorker) {
 }
 
 // prepareResume is called by the scheduler when an idle worker gets a Lease. Another goroutine then calls begin and waits, before the client
-// has an answer. If a neighbour on the Device started during the check, wait checks again: that worker is no foreign process.
+// has an answer.
 func (m *machineEffects) prepareResume(l *Lease) (begin func() (wait func() error)) {
-	machine, a, f := m.machine, l.allocation, &l.pendingWorker.freezer
-	r := Resumption{Lease: l.ID, Worker: l.Worker, Device: a[0].Device.UUID, Beside: m.scheduler.neighbours(a), Left: l.Declared}
+	machine, a, f, beside := m.machine, l.allocation, &l.pendingWorker.freezer, m.scheduler.neighbours(l.allocation)
+	r := Resumption{Lease: l.ID, Worker: l.Worker, Device: a[0].Device.UUID, Left: l.Declared}
 	f.wanted.Store(false)
 	l.armedAhead = m.now()
-	once := func() (wait func() error) {
+	once := func(beside []Worker) (wait func() error) {
+		r.Beside = beside
 		resume := func() (wait func() error) {
 			return f.resume(func() func() error { return machine.Resume(m.work, r) })
 		}
@@ -75,18 +75,15 @@ func (m *machineEffects) prepareResume(l *Lease) (begin func() (wait func() erro
 		})
 	}
 	return func() (wait func() error) {
-		first := once()
+		first := once(beside)
 		return func() error {
-			for err := first(); ; err = once()() {
-				if err == nil {
-					return nil
+			return m.recheck(a, beside, func(beside []Worker) error {
+				if begun := first; begun != nil {
+					first = nil
+					return begun()
 				}
-				current := m.currentNeighbours(a)
-				if slices.Equal(r.Beside, current) {
-					return err
-				}
-				r.Beside = current
-			}
+				return once(beside)()
+			})
 		}
 	}
 }

@@ -332,6 +332,14 @@ func TestReplacedWorkerIsArmed(t *testing.T) {
 	})
 }
 
+// holdWriter lets each further commit of the host wait until release.
+func (h *keptHarness) holdWriter() (release func()) {
+	held, released := make(chan struct{}), make(chan struct{})
+	go h.store.writer.write(h.t.Context(), "slow", func(*sql.Tx) error { close(held); <-released; return nil })
+	<-held
+	return func() { close(released) }
+}
+
 // TestResumedWorkerIsArmedOnce: the machine arms the Lease of an idle worker with the Resume, and a Lease that does not become active is
 // disarmed. A commit that takes long moves the deadline.
 func TestResumedWorkerIsArmedOnce(t *testing.T) {
@@ -357,10 +365,8 @@ func TestResumedWorkerIsArmedOnce(t *testing.T) {
 			h.t.Error("a refused call stays armed")
 		}
 
-		held, release := make(chan struct{}), make(chan struct{})
-		go h.store.writer.write(h.t.Context(), "slow", func(*sql.Tx) error { close(held); <-release; return nil })
-		<-held
-		time.AfterFunc(3*time.Second, func() { close(release) })
+		release := h.holdWriter()
+		time.AfterFunc(3*time.Second, release)
 		g = h.grant(h.schedule())
 		if n := h.agent.count("arm", g.Lease); !g.Idle || n != 2 || until(g) != time.Minute {
 			h.t.Errorf("after a slow commit got %+v, armed %d times, %v before its deadline", g, n, until(g))
@@ -385,9 +391,7 @@ func TestAllowIsArmedDuringItsCommit(t *testing.T) {
 	kept(t, func(h *keptHarness) {
 		g := h.grant(h.schedule())
 		h.processes.Start("demo", 100)
-		held, release := make(chan struct{}), make(chan struct{})
-		go h.store.writer.write(h.t.Context(), "slow", func(*sql.Tx) error { close(held); <-release; return nil })
-		<-held
+		release := h.holdWriter()
 		allow := func(ctx context.Context, pid int) <-chan error {
 			answer := make(chan error, 1)
 			go func() { answer <- h.Allow(ctx, "demo", g.Lease, pid) }()
@@ -403,7 +407,7 @@ func TestAllowIsArmedDuringItsCommit(t *testing.T) {
 		if err := <-answer; !errors.Is(err, context.Canceled) || h.agent.known() != 0 {
 			h.t.Errorf("error %v, and %d leases are armed after it", err, h.agent.known())
 		}
-		close(release)
+		release()
 		synctest.Wait()
 
 		time.Sleep(time.Minute) // the Lease ends unclaimed, with its worker

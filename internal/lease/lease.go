@@ -79,7 +79,7 @@ type Lease struct {
 	pendingWorker  *idleWorker   // the idle worker it reuses, until its client has its answer
 	committing     bool          // a warm start: hold and activation are being committed
 	armed          bool          // its Guard has its deadline
-	armedAhead     time.Time     // when its Guard got its deadline before it was active; zero: not
+	armedAhead     time.Time     // the earliest time at which its Guard may have begun to count before it was active; zero: not armed ahead
 	restored       bool          // it was read from the database, and has not been armed since
 	warmStarted    chan error    // buffered: the result of a warm start
 	endAfterCommit string        // of a warm start: the reason to end it as soon as it is committed

@@ -80,11 +80,11 @@ func (m *Local) Freeze(_ context.Context, w Worker) bool { return m.Processes.Fr
 
 // Resume implements Machine.
 func (m *Local) Resume(ctx context.Context, r Resumption) (wait func() error) {
-	return async(func() error { return m.ResumeNow(ctx, r) })
+	return async(func() error { return m.ResumeAndWait(ctx, r) })
 }
 
-// ResumeNow is Resume with its wait.
-func (m *Local) ResumeNow(ctx context.Context, r Resumption) error {
+// ResumeAndWait is Resume with its wait.
+func (m *Local) ResumeAndWait(ctx context.Context, r Resumption) error {
 	m.Arm(r.Lease, r.Worker, r.Left)
 	if err := m.Processes.Thaw(r.Worker.PID, r.Worker.Start); err != nil {
 		return fmt.Errorf("continue with an idle worker: %w", err)

@@ -33,9 +33,9 @@ type controlWriter struct {
 	socket *tlsSocket
 	out    *outbox.Outbox
 
-	mu    sync.Mutex
-	begun bool
-	early [][]byte // put before begin
+	mu        sync.Mutex
+	early     [][]byte // put before begin
+	earlySize int      // bytes of early
 }
 
 func newControlWriter(conn *tls.Conn) *controlWriter {
@@ -49,26 +49,29 @@ func (w *controlWriter) begin() {
 	defer w.mu.Unlock()
 	_ = w.socket.SetWriteDeadline(time.Time{}) // fails only if it is closed, which run reports
 	w.socket.queue.Store(w.out)
-	w.begun = true
 	for _, frame := range w.early {
-		_, _ = w.conn.Write(frame) // fails only once close has been called
+		_, _ = w.conn.Write(frame) // fails only once the Outbox is closed
 	}
-	w.early = nil
+	w.early, w.earlySize = nil, 0
 }
 
 // put queues a message. It does not block. After close it drops the message.
 func (w *controlWriter) put(frame []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.begun {
-		w.early = append(w.early, frame)
+	if w.socket.queue.Load() == nil {
+		w.early, w.earlySize = append(w.early, frame), w.earlySize+len(frame)
 		return
 	}
-	_, _ = w.conn.Write(frame) // fails only once close has been called
+	_, _ = w.conn.Write(frame) // fails only once the Outbox is closed
 }
 
 // waiting returns the number of bytes that the peer has not accepted.
-func (w *controlWriter) waiting() int { return w.out.Waiting() }
+func (w *controlWriter) waiting() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.earlySize + w.out.Waiting()
+}
 
 // run writes what the socket has not accepted at once, until close or an error. A peer that reads nothing for LostAfter is ErrLost.
 func (w *controlWriter) run(failed func(error)) { w.out.Run(&slowWriter{w.socket.Conn, failed}) }

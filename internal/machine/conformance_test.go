@@ -14,6 +14,7 @@ import (
 
 	"spacehost/gpu"
 	"spacehost/gpu/gputest"
+	"spacehost/internal/guard"
 	"spacehost/internal/lease"
 	"spacehost/internal/lease/leasetest"
 )
@@ -25,6 +26,15 @@ type rig struct {
 	inventory *inventory
 	processes *processes
 	nodes     *nodeFiles
+	report    func() lease.MachineReport // of the guard of the machine
+}
+
+// wantArmed checks which Leases the guard watches.
+func (r *rig) wantArmed(want ...lease.OpenLease) {
+	r.t.Helper()
+	if got := r.report().Open; !slices.Equal(got, want) {
+		r.t.Errorf("armed %v, want %v", got, want)
+	}
 }
 
 // inventory is a gputest.FakeInventory that reports errors of Devices, and lists occupants.
@@ -108,7 +118,10 @@ func newRig(t *testing.T) (*rig, *lease.Local) {
 var machines = map[string]func(t *testing.T) *rig{
 	"local": func(t *testing.T) *rig {
 		r, local := newRig(t)
-		r.machine = local
+		watching := &guard.Guard{Processes: r.processes, Strict: true}
+		t.Cleanup(watching.Close)
+		local.Guard = watching
+		r.machine, r.report = local, watching.Report
 		return r
 	},
 	"remote": func(t *testing.T) *rig {
@@ -118,7 +131,7 @@ var machines = map[string]func(t *testing.T) *rig{
 		if _, _, err := newCluster(t, broker).connect(node, "gpu2"); err != nil {
 			t.Fatal(err)
 		}
-		r.machine = broker.machine("gpu2")
+		r.machine, r.report = broker.machine("gpu2"), node.guard.Report
 		return r
 	},
 }
@@ -317,10 +330,11 @@ var conformance = map[string]func(r *rig){
 			r.t.Error("not frozen")
 		}
 		resume := func(w lease.Worker) error {
-			defer r.machine.Disarm("lease")
 			return r.machine.Resume(ctx, lease.Resumption{Lease: "lease", Worker: w, Device: "GPU-fake-0", Left: time.Hour})()
 		}
 		r.wantError(resume(w), nil)
+		r.wantArmed(lease.OpenLease{Lease: "lease", Worker: w})
+		r.machine.Disarm("lease")
 		r.wantError(resume(lease.Worker{PID: 9, Start: 9}), nil)
 		if r.processes.Frozen(7) || r.machine.Freeze(ctx, lease.Worker{PID: 9, Start: 9}) {
 			r.t.Error("not thawed, or another process frozen")
@@ -331,7 +345,9 @@ var conformance = map[string]func(r *rig){
 		}
 	},
 	"arm with an answer": func(r *rig) {
-		r.wantError(r.machine.BeginArm(r.t.Context(), "lease", r.worker(7), time.Hour)(), nil)
+		w := r.worker(7)
+		r.wantError(r.machine.BeginArm(r.t.Context(), "lease", w, time.Hour)(), nil)
+		r.wantArmed(lease.OpenLease{Lease: "lease", Worker: w})
 		r.machine.Disarm("lease")
 	},
 	"wait": func(r *rig) {

@@ -325,8 +325,10 @@ func TestRoundTrips(t *testing.T) {
 		n.machine.Disarm("one")
 		n.machine.Confine("run-1", w)
 		_ = n.machine.Occupy("GPU-fake-0", w)
+		n.wantError(n.machine.BeginArm(n.t.Context(), "two", w, time.Minute)(), nil)
+		n.wantError(n.machine.Resume(n.t.Context(), lease.Resumption{Lease: "three", Worker: w, Device: "GPU-fake-0", Left: time.Minute})(), nil)
 		synctest.Wait()
-		if want := (map[string]int{opArm: 1, opDisarm: 1, opConfine: 1, opOccupy: 1}); len(counts.calls) != 1 || counts.calls[opClear] != 1 || !maps.Equal(counts.tells, want) {
+		if want := (map[string]int{opArm: 1, opDisarm: 1, opConfine: 1, opOccupy: 1}); !maps.Equal(counts.calls, map[string]int{opClear: 1, opArm: 1, opResume: 1}) || !maps.Equal(counts.tells, want) {
 			n.t.Errorf("calls %v, messages %v", counts.calls, counts.tells)
 		}
 	})

@@ -23,7 +23,6 @@ import (
 // Link is what this package needs of a *link.Link.
 type Link interface {
 	Peer() string
-	Call(ctx context.Context, op string, in, out any) error
 	Begin(op string, in any) (wait func(ctx context.Context, out any) error)
 	Tell(op string, body any) error
 	Beat() time.Time
@@ -226,7 +225,7 @@ var calls = map[string]func(ctx context.Context, m *lease.Local, body json.RawMe
 	}),
 	opFreeze: answerCall(func(ctx context.Context, m *lease.Local, w lease.Worker) (bool, error) { return m.Freeze(ctx, w), nil }),
 	opResume: answerCall(func(ctx context.Context, m *lease.Local, q resumeRequest) (any, error) {
-		return nil, m.ResumeNow(ctx, lease.Resumption{Lease: q.Lease, Worker: q.Worker, Device: q.Device, Beside: q.Beside, Left: q.Left})
+		return nil, m.ResumeAndWait(ctx, lease.Resumption{Lease: q.Lease, Worker: q.Worker, Device: q.Device, Beside: q.Beside, Left: q.Left})
 	}),
 	opArm: answerCall(func(_ context.Context, m *lease.Local, q armRequest) (any, error) {
 		m.Arm(q.Lease, q.Worker, q.Left)

@@ -87,7 +87,7 @@ func (p *Processes) forget(worker Process) {
 	defer p.mu.Unlock()
 	delete(p.subtrees, worker)
 	delete(p.frozen, worker)
-	delete(p.found, worker)
+	delete(p.workerCgroups, worker)
 }
 
 // Intervals of Run.

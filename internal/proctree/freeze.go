@@ -30,16 +30,16 @@ func (p *Processes) Freeze(pid int, start uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.frozen == nil {
-		p.frozen, p.found = map[Process]string{}, map[Process]string{}
+		p.frozen, p.workerCgroups = map[Process]string{}, map[Process]string{}
 	}
-	p.frozen[worker], p.found[worker] = dir, dir
+	p.frozen[worker], p.workerCgroups[worker] = dir, dir
 	return true
 }
 
 // cgroupOf returns the cgroup of a worker, or "". It looks for it once: a worker is frozen after each call.
 func (p *Processes) cgroupOf(worker Process) string {
 	p.mu.Lock()
-	dir := p.found[worker]
+	dir := p.workerCgroups[worker]
 	p.mu.Unlock()
 	if dir == "" {
 		dir = p.cgroups.ofWorker(worker)

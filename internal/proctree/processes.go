@@ -19,11 +19,11 @@ type Processes struct {
 	cgroups   *Cgroups  // nil: this machine does not allow cgroups
 	inherited []Process // children of this process from before Contain
 
-	mu       sync.Mutex
-	trees    map[string]spaceTree // by instance
-	subtrees map[Process]*subtree // workers without a cgroup, until their End
-	frozen   map[Process]string   // frozen workers and their cgroups, until Thaw or End
-	found    map[Process]string   // cgroups of workers that were frozen once, until End
+	mu            sync.Mutex
+	trees         map[string]spaceTree // by instance
+	subtrees      map[Process]*subtree // workers without a cgroup, until their End
+	frozen        map[Process]string   // frozen workers and their cgroups, until Thaw or End
+	workerCgroups map[Process]string   // cgroups of workers that were frozen once, until End
 
 	warnOnce      sync.Once // the kernel does not report the owner of a connection
 	externalProcs recentProcs
