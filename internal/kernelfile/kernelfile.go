@@ -1,6 +1,6 @@
 // Package kernelfile reads and writes files of /proc and of cgroups that are opened for each GPU call. Package os offers each file to the
-// poller first, which takes twice as many system calls, and its calls wake the monitor thread of Go (outbox.Direct). The kernel answers them within microseconds, except that a cgroup is frozen only when
-// no process is being moved into a cgroup, which can take milliseconds.
+// poller first, which takes twice as many system calls, and its calls wake the monitor thread of Go (outbox.Direct). The kernel answers them
+// within microseconds, except that a cgroup is frozen only when no process is being moved into a cgroup, which can take milliseconds.
 package kernelfile
 
 import (

@@ -182,9 +182,8 @@ func (b *Broker) shutdown() {
 	}
 }
 
-// Keep makes the end of Run leave the active Leases open, with their workers: agents keep the
-// processes of the Spaces, and the next host adopts the Leases (Recover, and Join of a node). Grants without an /allow are taken back, waiting Leases are
-// withdrawn, and idle workers are ended, as at every end of Run. Call it before the context of Run ends. After that, /release
+// Keep makes the end of Run leave the active Leases open, with their workers: agents keep the processes of the Spaces, and the next host
+// adopts the Leases (Recover, and Join of a node). Grants without an /allow are taken back, waiting Leases are withdrawn, and idle workers are ended, as at every end of Run. Call it before the context of Run ends. After that, /release
 // fails as for an unknown Lease, so the caller has ended the server of the device API before.
 func (b *Broker) Keep() { b.keeps.Store(true) }
 

@@ -24,11 +24,7 @@ func (k Kept) has(instance string) bool { return slices.Contains(k.Instances, in
 func (b *Broker) adoptKept(report MachineReport) {
 	sc := b.schedulers.of("")
 	machine := effectsOf(sc).machine
-	for _, id := range report.leases() {
-		if sc.leases[id] == nil { // settled before, also by this Recover
-			machine.Disarm(id)
-		}
-	}
+	sc.disarmUnknown(machine, report)
 	report.Open = slices.DeleteFunc(slices.Clone(report.Open), func(o OpenLease) bool {
 		lease := sc.leases[o.Lease]
 		differs := lease != nil && lease.Worker != o.Worker

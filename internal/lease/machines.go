@@ -104,11 +104,7 @@ func (b *Broker) Join(machine Machine, report MachineReport) (err error) {
 		if !isKnown {
 			sc = b.add(machine)
 		}
-		for _, id := range report.leases() {
-			if sc.leases[id] == nil { // settled while the machine could not be reached, or never committed
-				machine.Disarm(id)
-			}
-		}
+		sc.disarmUnknown(machine, report)
 		if isKnown {
 			at := effectsOf(sc)
 			at.machine = machine

@@ -143,6 +143,15 @@ func (sc *scheduler) onJoin(slots []gpu.Slot, report MachineReport) {
 	sc.fill()
 }
 
+// disarmUnknown lets a machine forget the Leases of its report that are not open: they were settled, also by Recover, or never committed.
+func (sc *scheduler) disarmUnknown(machine Machine, report MachineReport) {
+	for _, id := range report.leases() {
+		if sc.leases[id] == nil {
+			machine.Disarm(id)
+		}
+	}
+}
+
 func (sc *scheduler) adopt(report MachineReport) {
 	known := map[string]bool{}
 	for _, o := range report.Open {

@@ -30,9 +30,9 @@ func (p *Processes) Freeze(pid int, start uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.frozen == nil {
-		p.frozen, p.workerCgroups = map[Process]string{}, map[Process]string{}
+		p.frozen, p.workerCgroups = map[Process]bool{}, map[Process]string{}
 	}
-	p.frozen[worker], p.workerCgroups[worker] = dir, dir
+	p.frozen[worker], p.workerCgroups[worker] = true, dir
 	return true
 }
 
@@ -52,7 +52,7 @@ func (p *Processes) cgroupOf(worker Process) string {
 func (p *Processes) Thaw(pid int, start uint64) error {
 	worker := Process{pid, start}
 	p.mu.Lock()
-	dir, frozen := p.frozen[worker]
+	dir, frozen := p.workerCgroups[worker], p.frozen[worker]
 	p.mu.Unlock()
 	if !frozen {
 		return nil

@@ -22,7 +22,7 @@ type Processes struct {
 	mu            sync.Mutex
 	trees         map[string]spaceTree // by instance
 	subtrees      map[Process]*subtree // workers without a cgroup, until their End
-	frozen        map[Process]string   // frozen workers and their cgroups, until Thaw or End
+	frozen        map[Process]bool     // frozen workers, until Thaw or End
 	workerCgroups map[Process]string   // cgroups of workers that were frozen once, until End
 
 	warnOnce      sync.Once // the kernel does not report the owner of a connection
