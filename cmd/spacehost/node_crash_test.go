@@ -1,7 +1,6 @@
 package main
 
 import (
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -11,15 +10,6 @@ import (
 	"spacehost/internal/lease"
 	"spacehost/internal/nodes"
 )
-
-// joinedNodeLab returns a front with the Space far on the node gpu2.
-func joinedNodeLab(t *testing.T) *nodeLab {
-	t.Helper()
-	l := serveNodeLab(t)
-	l.join("--token-file", l.joinToken("--name", "gpu2"), "--name", "gpu2")
-	l.awaitFar()
-	return l
-}
 
 // TestFrontAndAgentAreKilled kills both during a GPU call. Neither has a record of its end, so it is charged to the last beat in the
 // database.
@@ -53,7 +43,7 @@ func TestFrontAndAgentAreKilled(t *testing.T) {
 	wantText(t, "a GPU call afterwards", l.ada("far").ok("/on_gpu", 0), "computed")
 	l.awaitNewest(2)
 	l.stop()
-	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 2)
+	l.wantExactLedger(2)
 }
 
 // TestNodeIsSilent stops the agent, so that nothing arrives in either direction. A call outlasts a short silence. A long one fails it, and
@@ -104,7 +94,7 @@ func TestNodeIsSilent(t *testing.T) {
 	}
 	l.stop()
 	l.wantNothingOnNode("the end of the front")
-	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 3)
+	l.wantExactLedger(3)
 }
 
 // TestNodeKeepsDeadlines kills the front during a call that overstays. The node ends the worker, and the next front charges the declared
@@ -135,17 +125,14 @@ func TestNodeKeepsDeadlines(t *testing.T) {
 		t.Errorf("the lease has ended as %+v, want the declared 2 s of an expired one", ended)
 	}
 	l.stop()
-	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 1)
+	l.wantExactLedger(1)
 }
 
 // TestCallBetweenNodes lets a Space on one node call a Space on another one. The caller's account pays for the GPU of the other node.
 func TestCallBetweenNodes(t *testing.T) {
 	t.Parallel()
-	l := newNodeLab(t)
-	onOther := strings.Replace(nodeTop, "python: PYTHON}", "on: gpu3}", 1)
-	writeFile(t, l.file, strings.NewReplacer(l.vars...).Replace(onOther+farSpace))
-	l.start()
-	l.join("--token-file", l.joinToken("--name", "gpu2"), "--name", "gpu2")
+	l := startNodeLab(t, strings.Replace(nodeTop, "python: PYTHON}", "on: gpu3}", 1))
+	l.joinFirst()
 	startAgent(t, l.Cluster, t.TempDir(), "--token-file", l.joinToken("--name", "gpu3"), "--name", "gpu3")
 	l.awaitFar()
 	eventually(t, "kept runs on gpu3", killPatience, func() bool { kept := l.space("kept"); return kept.Stage == "RUNNING" && kept.Node == "gpu3" })
@@ -154,17 +141,15 @@ func TestCallBetweenNodes(t *testing.T) {
 		t.Errorf("the lease of the called Space has ended as %+v, want far as its payer", ended)
 	}
 	l.stop()
-	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 1)
+	l.wantExactLedger(1)
 }
 
 // TestFrontEndsInGPUCall ends the front by SIGTERM during a call that outlasts its drain. The next front takes the lease over, and it is
 // charged to its true end.
 func TestFrontEndsInGPUCall(t *testing.T) {
 	t.Parallel()
-	l := newNodeLab(t)
-	writeFile(t, l.file, strings.NewReplacer(l.vars...).Replace(strings.Replace(nodeTop, "drain: 30s", "drain: 1s", 1)+farSpace))
-	l.start()
-	l.join("--token-file", l.joinToken("--name", "gpu2"), "--name", "gpu2")
+	l := startNodeLab(t, strings.Replace(nodeTop, "drain: 30s", "drain: 1s", 1))
+	l.joinFirst()
 	pid := l.awaitFar().PID
 	running := l.ada("far").submit("/on_gpu", 20)
 	awaitActive(t, l.product)
@@ -186,5 +171,5 @@ func TestFrontEndsInGPUCall(t *testing.T) {
 	wantText(t, "a GPU call afterwards", l.ada("far").ok("/on_gpu", 0), "computed")
 	l.awaitNewest(2)
 	l.stop()
-	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 2)
+	l.wantExactLedger(2)
 }

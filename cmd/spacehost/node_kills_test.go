@@ -33,7 +33,7 @@ func TestNodeKills(t *testing.T) {
 	l := newNodeLab(t)
 	writeFile(t, l.file, strings.NewReplacer(l.vars...).Replace(killedNodeFile))
 	l.start()
-	l.join("--token-file", l.joinToken("--name", "gpu2"), "--name", "gpu2")
+	l.joinFirst()
 	load := startKilledLoad(t, l.awaitFar().URL, l.token)
 	counts := map[string]int{}
 	var longest time.Duration

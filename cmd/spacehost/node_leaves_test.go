@@ -17,7 +17,7 @@ import (
 func TestNodeLeaves(t *testing.T) {
 	t.Parallel()
 	l := serveNodeLab(t)
-	l.join("--token-file", l.joinToken("--name", "gpu2"), "--name", "gpu2", "--drain", "5m")
+	l.joinFirst("--drain", "5m")
 	l.awaitFar()
 	running := l.ada("far").submit("/on_gpu", 3)
 	awaitActive(t, l.product)
@@ -46,14 +46,14 @@ func TestNodeLeaves(t *testing.T) {
 	wantText(t, "a GPU call after the return of the node", l.ada("far").ok("/on_gpu", 0), "computed")
 	l.awaitNewest(2)
 	l.stop()
-	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 2)
+	l.wantExactLedger(2)
 }
 
 // TestNodeLeavesWithItsJob sends SIGTERM to the agent and to all its descendants, as scancel does. A GPU call ends with its result.
 func TestNodeLeavesWithItsJob(t *testing.T) {
 	t.Parallel()
 	l := serveNodeLab(t)
-	l.join("--token-file", l.joinToken("--name", "gpu2"), "--name", "gpu2", "--drain", "5m")
+	l.joinFirst("--drain", "5m")
 	l.awaitFar()
 	wantText(t, "terminate() of a forked child", l.ada("far").ok("/terminated"), "-15")
 	idle := len(l.agent.tree())
@@ -70,7 +70,7 @@ func TestNodeLeavesWithItsJob(t *testing.T) {
 		t.Errorf("the lease has ended as %+v", ended)
 	}
 	l.stop()
-	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 1)
+	l.wantExactLedger(1)
 }
 
 // tree returns the pids of the agent and of all its descendants. The agent is the last: its Spaces get a signal first.
@@ -131,5 +131,5 @@ func TestNodeLeavesInCall(t *testing.T) {
 		}
 	}
 	l.stop()
-	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 3)
+	l.wantExactLedger(3)
 }

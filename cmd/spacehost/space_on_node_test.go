@@ -46,9 +46,24 @@ const farSpace = `  - {folder: FAR, name: far, address: ADDRESS, on: gpu2, varia
 // serveNodeLab returns a running front without a node.
 func serveNodeLab(t *testing.T) *nodeLab {
 	t.Helper()
+	return startNodeLab(t, nodeTop)
+}
+
+// startNodeLab is serveNodeLab with another beginning of the file.
+func startNodeLab(t *testing.T, top string) *nodeLab {
+	t.Helper()
 	l := newNodeLab(t)
-	l.write(t, farSpace)
+	writeFile(t, l.file, strings.NewReplacer(l.vars...).Replace(top+farSpace))
 	l.start()
+	return l
+}
+
+// joinedNodeLab returns a front with the Space far on the node gpu2.
+func joinedNodeLab(t *testing.T) *nodeLab {
+	t.Helper()
+	l := serveNodeLab(t)
+	l.joinFirst()
+	l.awaitFar()
 	return l
 }
 
@@ -97,6 +112,12 @@ func (l *nodeLab) join(args ...string) {
 	})
 }
 
+// joinFirst is join with a new token.
+func (l *nodeLab) joinFirst(args ...string) {
+	l.t.Helper()
+	l.join(append([]string{"--token-file", l.joinToken("--name", "gpu2"), "--name", "gpu2"}, args...)...)
+}
+
 // awaitFar waits until the Space runs on the node, and returns it.
 func (l *nodeLab) awaitFar() (far views.Space) {
 	l.t.Helper()
@@ -134,7 +155,7 @@ func TestSpaceOnNode(t *testing.T) {
 	if waits := l.metrics()[`spacehost_space_waits_for_node{space="far"}`]; waits != 1 {
 		t.Errorf("spacehost_space_waits_for_node is %v, want 1", waits)
 	}
-	l.join("--token-file", l.joinToken("--name", "gpu2"), "--name", "gpu2")
+	l.joinFirst()
 	pid := l.awaitFar().PID
 	if !alive(pid) || len(processesOf(l.home)) == 0 {
 		t.Errorf("far has pid %d, and the node has processes %v", pid, processesOf(l.home))
@@ -181,7 +202,7 @@ func TestSpaceOnNode(t *testing.T) {
 	l.wantMetrics()
 	l.stop()
 	l.wantNothingOnNode("the end of the front")
-	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 3)
+	l.wantExactLedger(3)
 }
 
 // wantFiles uploads a file, and downloads what the Space makes of it.
@@ -326,5 +347,5 @@ func TestNodeOutlastsFront(t *testing.T) {
 		t.Errorf("the node is %+v", l.node("gpu2"))
 	}
 	l.stop()
-	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 3)
+	l.wantExactLedger(3)
 }
