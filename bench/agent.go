@@ -283,9 +283,12 @@ func (h *agentHost) usage() (host, agent, space time.Duration) {
 	return host, agent, space
 }
 
+// callsInRow is the number of pairs of a plain and a GPU call that a host gets before it is the turn of the next.
+const callsInRow = 15
+
 // calls alternates between the hosts, and between plain and GPU calls.
 func (c *agentComparison) calls(ctx context.Context, n int) (map[string]values, error) {
-	took, err := c.times(ctx, n, noopCall, warmCall)
+	took, err := c.times(ctx, n, callsInRow, noopCall, warmCall)
 	all := map[string]values{}
 	for name, times := range took {
 		plain, gpu := percentile(times[0], 50), percentile(times[1], 50)

@@ -284,7 +284,7 @@ func (s *simulation) Devices(context.Context) ([]gpu.Device, error) {
 	return slices.Clone(s.devices), nil
 }
 
-func (s *simulation) Processes(_ context.Context, uuid gpu.DeviceUUID) (all []gpu.Process, err error) {
+func (s *simulation) Usage(_ context.Context, uuid gpu.DeviceUUID) (all []gpu.Process, _ gpu.Memory, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for pid, w := range s.workers {
@@ -293,13 +293,13 @@ func (s *simulation) Processes(_ context.Context, uuid gpu.DeviceUUID) (all []gp
 		}
 	}
 	slices.SortFunc(all, func(a, b gpu.Process) int { return a.PID - b.PID })
-	return all, nil
+	total, used := s.devices[0].MemoryTotal, uint64(len(all))*workerMemory+512<<20
+	return all, gpu.Memory{Total: total, Used: used, Free: total - used}, nil
 }
 
 func (s *simulation) Memory(ctx context.Context, uuid gpu.DeviceUUID) (gpu.Memory, error) {
-	all, err := s.Processes(ctx, uuid)
-	total, used := s.devices[0].MemoryTotal, uint64(len(all))*workerMemory+512<<20
-	return gpu.Memory{Total: total, Used: used, Free: total - used}, err
+	_, memory, err := s.Usage(ctx, uuid)
+	return memory, err
 }
 
 func (s *simulation) Close() error { return nil }

@@ -13,10 +13,11 @@ type Inventory interface {
 	// Memory queries the driver, so it may block. *UnknownDeviceError: uuid is not one of Devices; *LostError,
 	// *HungError: this Device is faulty.
 	Memory(ctx context.Context, uuid DeviceUUID) (Memory, error)
-	// Processes queries the driver, so it may block; errors as for Memory. The list is sorted by pid, without
-	// duplicates. An empty list does not prove that the Device is clear: in some containers the driver lists no
-	// processes. Pool.Clear therefore checks the memory too.
-	Processes(ctx context.Context, uuid DeviceUUID) ([]Process, error)
+	// Usage is the processes of the Device, and then its memory: a process that exits between the two is still
+	// counted, never missed. It blocks and fails like Memory. The list is sorted by pid, without duplicates. An empty
+	// list does not prove that the Device is clear: in some containers the driver lists no processes. Pool.Clear
+	// therefore checks the memory too.
+	Usage(ctx context.Context, uuid DeviceUUID) ([]Process, Memory, error)
 	// Close releases the driver after the running calls have returned, or returns *HungError if they hang. It may be
 	// called twice.
 	Close() error

@@ -15,9 +15,9 @@ func (None) Memory(_ context.Context, uuid DeviceUUID) (Memory, error) {
 	return Memory{}, &UnknownDeviceError{UUID: uuid}
 }
 
-// Processes always fails with *UnknownDeviceError.
-func (None) Processes(_ context.Context, uuid DeviceUUID) ([]Process, error) {
-	return nil, &UnknownDeviceError{UUID: uuid}
+// Usage always fails with *UnknownDeviceError.
+func (None) Usage(_ context.Context, uuid DeviceUUID) ([]Process, Memory, error) {
+	return nil, Memory{}, &UnknownDeviceError{UUID: uuid}
 }
 
 // Close does nothing.

@@ -144,13 +144,8 @@ type usage struct {
 	err       error
 }
 
-// usageOf reads the process list before the memory: a process that exits between the two reads is still counted,
-// never missed.
 func (p *Pool) usageOf(ctx context.Context, uuid DeviceUUID) (u usage) {
-	if u.processes, u.err = p.inventory.Processes(ctx, uuid); u.err != nil {
-		return u
-	}
-	u.memory, u.err = p.inventory.Memory(ctx, uuid)
+	u.processes, u.memory, u.err = p.inventory.Usage(ctx, uuid)
 	return u
 }
 

@@ -94,14 +94,16 @@ func (f *FakeInventory) Memory(ctx context.Context, uuid gpu.DeviceUUID) (gpu.Me
 	return gpu.Memory{Total: d.MemoryTotal, Used: used, Free: d.MemoryTotal - used}, nil
 }
 
-// Processes is part of gpu.Inventory.
-func (f *FakeInventory) Processes(ctx context.Context, uuid gpu.DeviceUUID) ([]gpu.Process, error) {
+// Usage is part of gpu.Inventory.
+func (f *FakeInventory) Usage(ctx context.Context, uuid gpu.DeviceUUID) ([]gpu.Process, gpu.Memory, error) {
 	if _, err := f.device(ctx, uuid); err != nil {
-		return nil, err
+		return nil, gpu.Memory{}, err
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.SortedFunc(slices.Values(f.processes[uuid]), func(a, b gpu.Process) int { return a.PID - b.PID }), nil
+	processes := slices.SortedFunc(slices.Values(f.processes[uuid]), func(a, b gpu.Process) int { return a.PID - b.PID })
+	f.mu.Unlock()
+	memory, err := f.Memory(ctx, uuid)
+	return processes, memory, err
 }
 
 // Close is part of gpu.Inventory.

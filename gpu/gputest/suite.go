@@ -77,14 +77,14 @@ func memoryAddsUp(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
 
 func processesAreSorted(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
 	for _, d := range devices {
-		got, err := inv.Processes(t.Context(), d.UUID)
-		if err != nil {
-			t.Fatalf("Processes(%s): %v", d.UUID, err)
+		got, m, err := inv.Usage(t.Context(), d.UUID)
+		if err != nil || m.Total != d.MemoryTotal || m.Used+m.Free != m.Total {
+			t.Fatalf("Usage(%s) = %+v, %+v, %v; want a total of %d, made of used and free", d.UUID, got, m, err, d.MemoryTotal)
 		}
 		last := 0
 		for _, p := range got {
 			if p.PID <= last || p.Memory > d.MemoryTotal {
-				t.Errorf("Processes(%s) = %+v; want ascending positive pids, and at most %d bytes each", d.UUID, got, d.MemoryTotal)
+				t.Errorf("Usage(%s) = %+v; want ascending positive pids, and at most %d bytes each", d.UUID, got, d.MemoryTotal)
 			}
 			last = p.PID
 		}
@@ -94,8 +94,8 @@ func processesAreSorted(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
 func unknownDevice(t *testing.T, inv gpu.Inventory, _ []gpu.Device) {
 	const uuid = gpu.DeviceUUID("GPU-00000000-dead-beef-0000-000000000000")
 	_, memoryErr := inv.Memory(t.Context(), uuid)
-	_, processesErr := inv.Processes(t.Context(), uuid)
-	errs := map[string]error{"Memory": memoryErr, "Processes": processesErr}
+	_, _, usageErr := inv.Usage(t.Context(), uuid)
+	errs := map[string]error{"Memory": memoryErr, "Usage": usageErr}
 	if s, ok := inv.(gpu.Simulator); ok {
 		errs["Occupy"] = s.Occupy(uuid, os.Getpid())
 	}
@@ -179,9 +179,9 @@ func simulatorListsOccupant(t *testing.T, inv gpu.Inventory, devices []gpu.Devic
 			t.Fatalf("Occupy: %v", err)
 		}
 	}
-	got, err := inv.Processes(t.Context(), devices[0].UUID)
+	got, _, err := inv.Usage(t.Context(), devices[0].UUID)
 	if err != nil || len(got) != 1 || got[0].PID != os.Getpid() || got[0].Memory == 0 {
-		t.Errorf("Processes = %+v, %v; want pid %d once, with memory", got, err, os.Getpid())
+		t.Errorf("Usage = %+v, %v; want pid %d once, with memory", got, err, os.Getpid())
 	}
 }
 
@@ -189,6 +189,6 @@ func simulatorListsOccupant(t *testing.T, inv gpu.Inventory, devices []gpu.Devic
 func callAll(ctx context.Context, inv gpu.Inventory, uuid gpu.DeviceUUID) map[string]error {
 	_, devicesErr := inv.Devices(ctx)
 	_, memoryErr := inv.Memory(ctx, uuid)
-	_, processesErr := inv.Processes(ctx, uuid)
-	return map[string]error{"Devices": devicesErr, "Memory": memoryErr, "Processes": processesErr}
+	_, _, usageErr := inv.Usage(ctx, uuid)
+	return map[string]error{"Devices": devicesErr, "Memory": memoryErr, "Usage": usageErr}
 }

@@ -186,25 +186,40 @@ func (i *Inventory) Memory(ctx context.Context, uuid gpu.DeviceUUID) (gpu.Memory
 	if err != nil {
 		return gpu.Memory{}, err
 	}
-	return do(ctx, d.guard, func() (gpu.Memory, error) {
-		m, ret := d.handle.GetMemoryInfo()
-		return gpu.Memory{Total: m.Total, Used: m.Used, Free: m.Free}, check(uuid, "read memory", ret)
-	})
+	return do(ctx, d.guard, d.readMemory)
 }
 
-// Processes lists compute contexts only: the display of a desktop does not block its Device.
-func (i *Inventory) Processes(ctx context.Context, uuid gpu.DeviceUUID) ([]gpu.Process, error) {
+// Usage lists compute contexts only: the display of a desktop does not block its Device. Both reads take one turn,
+// because each grant of a GPU waits for them.
+func (i *Inventory) Usage(ctx context.Context, uuid gpu.DeviceUUID) ([]gpu.Process, gpu.Memory, error) {
 	d, err := i.device(uuid)
 	if err != nil {
-		return nil, err
+		return nil, gpu.Memory{}, err
 	}
-	return do(ctx, d.guard, func() ([]gpu.Process, error) {
-		infos, ret := d.processes()
-		if ret == nvml.ERROR_NOT_SUPPORTED { // WSL2 and some vGPUs: as in a container, only the memory shows use
-			return nil, nil
+	type usage struct {
+		processes []gpu.Process
+		memory    gpu.Memory
+	}
+	u, err := do(ctx, d.guard, func() (u usage, err error) {
+		if u.processes, err = d.readProcesses(); err == nil {
+			u.memory, err = d.readMemory()
 		}
-		return merge(infos), check(uuid, "list processes", ret)
+		return u, err
 	})
+	return u.processes, u.memory, err
+}
+
+func (d *device) readMemory() (gpu.Memory, error) {
+	m, ret := d.handle.GetMemoryInfo()
+	return gpu.Memory{Total: m.Total, Used: m.Used, Free: m.Free}, check(d.UUID, "read memory", ret)
+}
+
+func (d *device) readProcesses() ([]gpu.Process, error) {
+	infos, ret := d.processes()
+	if ret == nvml.ERROR_NOT_SUPPORTED { // WSL2 and some vGPUs: as in a container, only the memory shows use
+		return nil, nil
+	}
+	return merge(infos), check(d.UUID, "list processes", ret)
 }
 
 func (i *Inventory) device(uuid gpu.DeviceUUID) (*device, error) {

@@ -143,7 +143,7 @@ func failEverywhere(t *testing.T, ret nvml.Return) map[string]error {
 	m.devices[0].GetMemoryInfoFunc = noMemory(ret)
 	m.devices[0].GetComputeRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) { return nil, ret }
 	_, errs["GetMemoryInfo later"] = inv.Memory(t.Context(), t4[0])
-	_, errs["GetComputeRunningProcesses"] = inv.Processes(t.Context(), t4[0])
+	_, _, errs["GetComputeRunningProcesses"] = inv.Usage(t.Context(), t4[0])
 	m.ShutdownFunc = func() nvml.Return { return ret }
 	errs["Shutdown"] = inv.Close()
 	return errs
@@ -188,7 +188,7 @@ func TestProcessesAreMerged(t *testing.T) {
 	}
 	inv := m.open(t)
 	defer mustClose(t, inv)
-	got, err := inv.Processes(t.Context(), t4[0])
+	got, _, err := inv.Usage(t.Context(), t4[0])
 	if want := []gpu.Process{{PID: 4}, {PID: 9, Memory: 11}}; err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Processes = %v, %v; want %v", got, err, want)
 	}
@@ -199,7 +199,7 @@ func TestUnsupportedProcessListIsEmpty(t *testing.T) {
 	m.devices[0].GetComputeRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) { return nil, nvml.ERROR_NOT_SUPPORTED }
 	inv := m.open(t)
 	defer mustClose(t, inv)
-	if got, err := inv.Processes(t.Context(), t4[0]); err != nil || len(got) != 0 {
+	if got, _, err := inv.Usage(t.Context(), t4[0]); err != nil || len(got) != 0 {
 		t.Errorf("Processes = %v, %v; want none", got, err)
 	}
 }

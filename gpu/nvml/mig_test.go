@@ -186,7 +186,7 @@ func TestProcessesOfAnInstance(t *testing.T) {
 			m.instances[1].GetComputeRunningProcessesFunc, m.parent.GetComputeRunningProcessesFunc = row.own, row.parents
 			inv := m.open(t)
 			defer mustClose(t, inv)
-			if got, err := inv.Processes(t.Context(), halves[1]); err != nil || !reflect.DeepEqual(got, row.want) {
+			if got, _, err := inv.Usage(t.Context(), halves[1]); err != nil || !reflect.DeepEqual(got, row.want) {
 				t.Errorf("Processes = %v, %v; want %v", got, err, row.want)
 			}
 		})

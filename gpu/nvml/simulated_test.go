@@ -160,7 +160,7 @@ func mustList(t *testing.T, inv gpu.Inventory, uuid gpu.DeviceUUID, when string,
 	for _, pid := range pids {
 		want = append(want, gpu.Process{PID: pid, Memory: occupantMemory})
 	}
-	got, err := inv.Processes(t.Context(), uuid)
+	got, _, err := inv.Usage(t.Context(), uuid)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Processes %s = %v, %v; want %v", when, got, err, want)
 	}
