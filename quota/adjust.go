@@ -2,7 +2,6 @@ package quota
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 )
@@ -33,7 +32,7 @@ func (l *Ledger) Grant(ctx context.Context, a Adjustment) error {
 	if (a.Amount != 0 || a.Runs == 0) && !isAmount(a.Amount) {
 		return &AdjustmentError{fmt.Sprintf("grant %v to %s: choose an amount from 1s to %v", a.Amount, a.Identity, MostGrant)}
 	}
-	return l.adjust(ctx, a, func(_ *sql.Tx, _ window, e Entry) (Entry, error) {
+	return l.adjust(ctx, a, func(_ Tx, _ window, e Entry) (Entry, error) {
 		e.Kind, e.Returned, e.Runs = KindGrant, a.Amount, a.Runs
 		return e, nil
 	})
@@ -45,7 +44,7 @@ func (l *Ledger) Credit(ctx context.Context, a Adjustment) error {
 	if !isAmount(a.Amount) {
 		return &AdjustmentError{fmt.Sprintf("credit %v to %s: choose an amount from 1s to %v", a.Amount, a.Identity, MostGrant)}
 	}
-	return l.adjust(ctx, a, func(tx *sql.Tx, _ window, e Entry) (Entry, error) {
+	return l.adjust(ctx, a, func(tx Tx, _ window, e Entry) (Entry, error) {
 		c, err := readCredits(ctx, tx, a.Identity)
 		if err == nil && c.left+c.held+a.Amount > MostGrant {
 			err = &AdjustmentError{fmt.Sprintf("credit %v to %s: %v are left, and the maximum is %v; choose less", a.Amount, a.Identity, c.left, MostGrant)}
@@ -60,7 +59,7 @@ func isAmount(d time.Duration) bool { return d >= time.Second && d <= MostGrant 
 // Reset refunds all charges of the current Window, and returns the runs of ended calls. Open calls keep their holds and runs,
 // and are charged later. Credits are not refunded. The error is an *AdjustmentError if nothing was charged and no run counts.
 func (l *Ledger) Reset(ctx context.Context, a Adjustment) error {
-	return l.adjust(ctx, a, func(tx *sql.Tx, w window, e Entry) (_ Entry, err error) {
+	return l.adjust(ctx, a, func(tx Tx, w window, e Entry) (_ Entry, err error) {
 		e.Kind, e.Returned = KindReset, w.charged
 		if e.Runs, err = returnRuns(ctx, tx, a.Identity, e.At); err != nil {
 			return e, err
@@ -73,7 +72,7 @@ func (l *Ledger) Reset(ctx context.Context, a Adjustment) error {
 }
 
 // adjust writes the entry that complete returns, in one transaction.
-func (l *Ledger) adjust(ctx context.Context, a Adjustment, complete func(*sql.Tx, window, Entry) (Entry, error)) error {
+func (l *Ledger) adjust(ctx context.Context, a Adjustment, complete func(Tx, window, Entry) (Entry, error)) error {
 	tx, err := l.db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("adjust %s: %w", a.Identity, err)

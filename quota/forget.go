@@ -30,7 +30,7 @@ type Forgotten struct {
 // The time is a Span ago or earlier, so that no run is forgotten that still counts.
 //
 // It takes the caller's transaction, so that the rows of the leases are deleted together with their entries.
-func (l *Ledger) Forget(ctx context.Context, tx *sql.Tx, before time.Time, most int) (gone Forgotten, err error) {
+func (l *Ledger) Forget(ctx context.Context, tx Tx, before time.Time, most int) (gone Forgotten, err error) {
 	for done := 0; done < most; done = len(gone.Leases) + gone.Windows {
 		id, err := endedWindow(ctx, tx, before)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -47,7 +47,7 @@ func (l *Ledger) Forget(ctx context.Context, tx *sql.Tx, before time.Time, most 
 	return gone, nil
 }
 
-func endedWindow(ctx context.Context, tx *sql.Tx, before time.Time) (id int64, err error) {
+func endedWindow(ctx context.Context, tx Tx, before time.Time) (id int64, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT id FROM windows AS w WHERE ends_at < ?1 AND held_ms = 0 AND NOT `+recentRuns+`
 		AND NOT EXISTS (SELECT 1 FROM credits WHERE identity = w.identity AND held_ms > 0)
 		AND (EXISTS (SELECT 1 FROM windows WHERE identity = w.identity AND id > w.id) OR NOT `+earlierWindowCounts+`) ORDER BY ends_at LIMIT 1`, // 3
@@ -62,7 +62,7 @@ const earlierWindowCounts = `EXISTS (SELECT 1 FROM windows WHERE identity = w.id
 const recentRuns = `EXISTS (SELECT 1 FROM ledger AS e CROSS JOIN runs AS r ON r.lease_id = e.lease_id WHERE e.window_id = w.id AND e.kind = 'settle' AND r.at > ?1)`
 
 // deleteWindow deletes a window, or only some leases of a window with many; the next call deletes the rest.
-func deleteWindow(ctx context.Context, tx *sql.Tx, id int64, most int, gone *Forgotten) error {
+func deleteWindow(ctx context.Context, tx Tx, id int64, most int, gone *Forgotten) error {
 	leases, err := queryLeases(ctx, tx, `SELECT lease_id FROM ledger WHERE window_id = ? AND kind = 'hold' LIMIT ?`, id, most)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func deleteWindow(ctx context.Context, tx *sql.Tx, id int64, most int, gone *For
 	})
 }
 
-func deleteUnopened(ctx context.Context, tx *sql.Tx, before time.Time, most int, gone *Forgotten) error {
+func deleteUnopened(ctx context.Context, tx Tx, before time.Time, most int, gone *Forgotten) error {
 	const over = `kind = 'settle' AND charged_ms = 0 AND at < ?`
 	var id int64
 	err := tx.QueryRowContext(ctx, `SELECT id FROM windows WHERE opened_at IS NULL
@@ -109,7 +109,7 @@ func deleteUnopened(ctx context.Context, tx *sql.Tx, before time.Time, most int,
 }
 
 // withDeletion lets do delete entries of a Window. The trigger ledger_no_delete forbids it outside.
-func withDeletion(ctx context.Context, tx *sql.Tx, id int64, do func() error) error {
+func withDeletion(ctx context.Context, tx Tx, id int64, do func() error) error {
 	const mark = `UPDATE windows SET forgetting = ? WHERE id = ?`
 	if _, err := tx.ExecContext(ctx, mark, 1, id); err != nil {
 		return err
@@ -121,7 +121,7 @@ func withDeletion(ctx context.Context, tx *sql.Tx, id int64, do func() error) er
 	return err
 }
 
-func deleteEntries(ctx context.Context, tx *sql.Tx, leases []string, gone *Forgotten) error {
+func deleteEntries(ctx context.Context, tx Tx, leases []string, gone *Forgotten) error {
 	for _, lease := range leases {
 		for _, table := range []string{"ledger", "runs"} {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE lease_id = ?`, lease); err != nil {
@@ -133,7 +133,7 @@ func deleteEntries(ctx context.Context, tx *sql.Tx, leases []string, gone *Forgo
 	return nil
 }
 
-func queryLeases(ctx context.Context, tx *sql.Tx, question string, values ...any) ([]string, error) {
+func queryLeases(ctx context.Context, tx Tx, question string, values ...any) ([]string, error) {
 	rows, err := tx.QueryContext(ctx, question, values...)
 	return sqlrows.Collect(rows, err, "list ended leases", func(row sqlrows.Scanner) (lease string, err error) {
 		err = row.Scan(&lease)

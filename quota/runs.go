@@ -129,7 +129,7 @@ func (b runBook) freeAt(t Tier) (time.Time, bool) {
 }
 
 // checkRuns returns whether the runs are used up. If they are and the limit is enforced, the error is a *RunsExceededError.
-func (r HoldRequest) checkRuns(ctx context.Context, tx *sql.Tx, requested time.Duration, w window) (over bool, err error) {
+func (r HoldRequest) checkRuns(ctx context.Context, tx Tx, requested time.Duration, w window) (over bool, err error) {
 	if r.Tier.Runs == 0 {
 		return false, nil
 	}
@@ -153,7 +153,7 @@ func (r HoldRequest) checkRuns(ctx context.Context, tx *sql.Tx, requested time.D
 
 // reserveRun writes the run of a lease that is being admitted. If the lease becomes active in the same transaction, the run
 // counts at once.
-func (r HoldRequest) reserveRun(ctx context.Context, tx *sql.Tx) error {
+func (r HoldRequest) reserveRun(ctx context.Context, tx Tx) error {
 	at := sql.NullInt64{Int64: r.Now.UnixMilli(), Valid: r.Start}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO runs (lease_id, identity, at) VALUES (?, ?, ?)`, r.Lease, r.Identity, at); err != nil {
 		return fmt.Errorf("reserve run of lease %s: %w", r.Lease, err)
@@ -162,7 +162,7 @@ func (r HoldRequest) reserveRun(ctx context.Context, tx *sql.Tx) error {
 }
 
 // countRun lets the run of a lease count from a time on, unless it counts already.
-func countRun(ctx context.Context, tx *sql.Tx, hold Entry, at time.Time) error {
+func countRun(ctx context.Context, tx Tx, hold Entry, at time.Time) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO runs (lease_id, identity, at) VALUES (?, ?, ?)
 		ON CONFLICT (lease_id) DO UPDATE SET at = excluded.at WHERE runs.at IS NULL`, hold.Lease, hold.Identity, at.UnixMilli())
 	if err != nil {
@@ -172,7 +172,7 @@ func countRun(ctx context.Context, tx *sql.Tx, hold Entry, at time.Time) error {
 }
 
 // settleRun ends the reservation of a run: it counts from ran, or not at all if ran is zero.
-func settleRun(ctx context.Context, tx *sql.Tx, hold Entry, ran time.Time) error {
+func settleRun(ctx context.Context, tx Tx, hold Entry, ran time.Time) error {
 	if !ran.IsZero() {
 		return countRun(ctx, tx, hold, ran)
 	}
@@ -183,7 +183,7 @@ func settleRun(ctx context.Context, tx *sql.Tx, hold Entry, ran time.Time) error
 }
 
 // returnRuns returns all runs of ended leases that still count, and their number.
-func returnRuns(ctx context.Context, tx *sql.Tx, identity string, now time.Time) (int, error) {
+func returnRuns(ctx context.Context, tx Tx, identity string, now time.Time) (int, error) {
 	result, err := tx.ExecContext(ctx, `UPDATE runs SET returned = 1 WHERE identity = ? AND returned = 0 AND at > ?
 		AND EXISTS (SELECT 1 FROM ledger WHERE lease_id = runs.lease_id AND kind = 'settle')`, identity, now.Add(-Span).UnixMilli())
 	if err != nil {

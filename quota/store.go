@@ -50,7 +50,7 @@ type Held struct {
 
 // Hold reserves seconds and a run, or refuses with an error that is Refused and writes nothing. Seconds come from the quota
 // first, and the rest from the credits. The hold, and later its charge, belong to the Window that is current at r.Now.
-func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (Held, error) {
+func (l *Ledger) Hold(ctx context.Context, tx Tx, r HoldRequest) (Held, error) {
 	requested, err := r.requested()
 	if err != nil {
 		return Held{}, err
@@ -78,7 +78,7 @@ func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (Held, err
 }
 
 // admit checks the runs and the seconds. It returns the part of the request that the credits pay for.
-func admit(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Duration, w window) (credit time.Duration, overRuns bool, err error) {
+func admit(ctx context.Context, tx Tx, r HoldRequest, requested time.Duration, w window) (credit time.Duration, overRuns bool, err error) {
 	if overRuns, err = r.checkRuns(ctx, tx, requested, w); err != nil || r.fits(requested, w) {
 		return 0, overRuns, err
 	}
@@ -93,7 +93,7 @@ func admit(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Durati
 }
 
 // Ask returns the error that Hold would return, and writes nothing.
-func (l *Ledger) Ask(ctx context.Context, tx *sql.Tx, r HoldRequest) error {
+func (l *Ledger) Ask(ctx context.Context, tx Tx, r HoldRequest) error {
 	requested, err := r.requested()
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (l *Ledger) Ask(ctx context.Context, tx *sql.Tx, r HoldRequest) error {
 }
 
 // Open counts the run of a Lease that has become active, and opens its Window. What is counted or open already stays so.
-func (l *Ledger) Open(ctx context.Context, tx *sql.Tx, lease string, now time.Time) error {
+func (l *Ledger) Open(ctx context.Context, tx Tx, lease string, now time.Time) error {
 	hold, err := holdOf(ctx, tx, lease)
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func (l *Ledger) Open(ctx context.Context, tx *sql.Tx, lease string, now time.Ti
 // Settle ends the hold of a Lease: the charge counts in the hold's Window, the rest is refunded. The quota pays before the
 // credits. It refuses with
 // *SettledError, *UnknownHoldError or *ChargeError and then writes nothing; the transaction can continue.
-func (l *Ledger) Settle(ctx context.Context, tx *sql.Tx, s Settlement) error {
+func (l *Ledger) Settle(ctx context.Context, tx Tx, s Settlement) error {
 	hold, err := holdOf(ctx, tx, s.Lease)
 	if err != nil {
 		return err
@@ -227,7 +227,7 @@ func currentWindow(ctx context.Context, q querier, identity string, now time.Tim
 	return w.at(now), nil
 }
 
-func refuse(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Duration, w window, c credits) error {
+func refuse(ctx context.Context, tx Tx, r HoldRequest, requested time.Duration, w window, c credits) error {
 	missing := requested - max(0, r.left(w)) - c.left
 	onlyCredits := missing > 0 && missing <= c.held
 	pending, err := pendingIn(ctx, tx, r, func(p Pending) bool { return p.credit > 0 || !onlyCredits && p.isIn(w) })
@@ -241,7 +241,7 @@ func refuse(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Durat
 }
 
 // pendingIn returns the open holds that match. The hold of an earlier Window does not count in w: its end frees nothing there.
-func pendingIn(ctx context.Context, tx *sql.Tx, r HoldRequest, matches func(Pending) bool) (all []Pending, err error) {
+func pendingIn(ctx context.Context, tx Tx, r HoldRequest, matches func(Pending) bool) (all []Pending, err error) {
 	for _, p := range r.Pending {
 		if p.Lease != "" {
 			err := tx.QueryRowContext(ctx, `SELECT window_id, via <> '', credit_held_ms FROM ledger WHERE lease_id = ? AND kind = 'hold'`, p.Lease).
@@ -261,7 +261,7 @@ func pendingIn(ctx context.Context, tx *sql.Tx, r HoldRequest, matches func(Pend
 }
 
 // holdOf returns the hold of a Lease, settled or not.
-func holdOf(ctx context.Context, tx *sql.Tx, lease string) (Entry, error) {
+func holdOf(ctx context.Context, tx Tx, lease string) (Entry, error) {
 	row := tx.QueryRowContext(ctx, `SELECT `+entryColumns+` FROM ledger WHERE lease_id = ? AND kind = 'hold'`, lease)
 	hold, err := scanEntry(row)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -274,7 +274,7 @@ func holdOf(ctx context.Context, tx *sql.Tx, lease string) (Entry, error) {
 }
 
 // add writes an entry into w, and creates the row of w if there is none. The trigger ledger_sums updates the sums of w.
-func add(ctx context.Context, tx *sql.Tx, w window, e Entry) error {
+func add(ctx context.Context, tx Tx, w window, e Entry) error {
 	if err := w.ensureRow(ctx, tx, e.Identity); err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func add(ctx context.Context, tx *sql.Tx, w window, e Entry) error {
 	return nil
 }
 
-func (w *window) ensureRow(ctx context.Context, tx *sql.Tx, identity string) error {
+func (w *window) ensureRow(ctx context.Context, tx Tx, identity string) error {
 	if w.id != 0 {
 		return nil
 	}

@@ -2,9 +2,10 @@ package lease
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
+
+	"spacehost/quota"
 )
 
 // Forgotten counts what Forget has deleted from the database.
@@ -37,14 +38,14 @@ func (b *Broker) Forget(ctx context.Context, before time.Time) (all Forgotten, e
 // forget adds the deletions of one transaction to all.
 func (s *store) forget(ctx context.Context, before time.Time, all *Forgotten) (more bool, err error) {
 	var leases, windows int
-	err = s.writer.write(ctx, "delete ended leases", func(tx *sql.Tx) error {
+	err = s.writer.write(ctx, "delete ended leases", func(tx quota.Tx) error {
 		// Other writers share the transaction, so the context of one caller must not end it.
 		gone, err := s.ledger.Forget(context.Background(), tx, before, forgetBatch)
 		if err != nil {
 			return err
 		}
 		for _, id := range gone.Leases {
-			if _, err := tx.Exec(`DELETE FROM leases WHERE id = ? AND ended_at IS NOT NULL`, id); err != nil {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM leases WHERE id = ? AND ended_at IS NOT NULL`, id); err != nil {
 				return fmt.Errorf("delete lease: %w", err)
 			}
 		}

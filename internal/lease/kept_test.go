@@ -2,7 +2,6 @@ package lease
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"spacehost/gpu/gputest"
+	"spacehost/quota"
 )
 
 func kept(t *testing.T, test func(h *keptHarness)) {
@@ -335,7 +335,7 @@ func TestReplacedWorkerIsArmed(t *testing.T) {
 // holdWriter lets each further commit of the host wait until release.
 func (h *keptHarness) holdWriter() (release func()) {
 	held, released := make(chan struct{}), make(chan struct{})
-	go h.store.writer.write(h.t.Context(), "slow", func(*sql.Tx) error { close(held); <-released; return nil })
+	go h.store.writer.write(h.t.Context(), "slow", func(quota.Tx) error { close(held); <-released; return nil })
 	<-held
 	return func() { close(released) }
 }

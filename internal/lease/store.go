@@ -34,7 +34,7 @@ func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration)
 	if err := s.diskGuard.check(); err != nil {
 		return err
 	}
-	return s.writer.write(ctx, "admit lease", func(tx *sql.Tx) error {
+	return s.writer.write(ctx, "admit lease", func(tx quota.Tx) error {
 		_, err := s.admitTx(tx, l, queueTimeout, false)
 		return err
 	})
@@ -59,7 +59,7 @@ func (s *store) warmStart(ctx context.Context, l *Lease, w Worker, at time.Time,
 	if err := s.diskGuard.check(); err != nil {
 		return err
 	}
-	return s.writer.writeDeferred(ctx, "start warm lease", warmStartSyncDelay, func(tx *sql.Tx) error {
+	return s.writer.writeDeferred(ctx, "start warm lease", warmStartSyncDelay, func(tx quota.Tx) error {
 		isOpen, err := s.admitTx(tx, l, queueTimeout, true)
 		if err != nil {
 			return err
@@ -73,7 +73,7 @@ func (s *store) warmStart(ctx context.Context, l *Lease, w Worker, at time.Time,
 
 // admitTx also reports whether the payer's window is open. If the Lease becomes active in the same transaction
 // (start), its run counts at once. It runs in a shared transaction, which the context of one caller must not end.
-func (s *store) admitTx(tx *sql.Tx, l *Lease, queueTimeout time.Duration, start bool) (isOpen bool, err error) {
+func (s *store) admitTx(tx quota.Tx, l *Lease, queueTimeout time.Duration, start bool) (isOpen bool, err error) {
 	ctx := context.Background()
 	held, err := s.hold(ctx, tx, l, queueTimeout, start)
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *store) admitTx(tx *sql.Tx, l *Lease, queueTimeout time.Duration, start 
 }
 
 // hold reads the open holds only if they are the obstacle.
-func (s *store) hold(ctx context.Context, tx *sql.Tx, l *Lease, queueTimeout time.Duration, start bool) (quota.Held, error) {
+func (s *store) hold(ctx context.Context, tx quota.Tx, l *Lease, queueTimeout time.Duration, start bool) (quota.Held, error) {
 	request := l.request()
 	request.Start = start
 	held, err := s.ledger.Hold(ctx, tx, request)
@@ -108,7 +108,7 @@ func (s *store) hold(ctx context.Context, tx *sql.Tx, l *Lease, queueTimeout tim
 }
 
 // pending lists this identity's open holds, each with the latest time of its end.
-func (s *store) pending(ctx context.Context, tx *sql.Tx, identity string, queueTimeout time.Duration) ([]quota.Pending, error) {
+func (s *store) pending(ctx context.Context, tx quota.Tx, identity string, queueTimeout time.Duration) ([]quota.Pending, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT id, held_ms, coalesce(deadline_at, admitted_at + declared_ms + ?)
 		FROM leases WHERE identity = ? AND ended_at IS NULL`, queueTimeout.Milliseconds(), identity)
 	if err != nil {
@@ -131,12 +131,12 @@ func (s *store) pending(ctx context.Context, tx *sql.Tx, identity string, queueT
 // activate writes the worker and the start of the clock, opens the payer's window and counts the run. It returns
 // ErrUnknown if the Lease has ended.
 func (s *store) activate(ctx context.Context, l *Lease, w Worker, since, now time.Time) error {
-	return s.writer.write(ctx, "activate lease", func(tx *sql.Tx) error { return s.activateTx(tx, l, w, since, now, false) })
+	return s.writer.write(ctx, "activate lease", func(tx quota.Tx) error { return s.activateTx(tx, l, w, since, now, false) })
 }
 
 // activateTx opens the payer's window and counts the run, unless the window is known to be open, as in a warm start, which
 // has counted the run.
-func (s *store) activateTx(tx *sql.Tx, l *Lease, w Worker, since, now time.Time, isOpen bool) error {
+func (s *store) activateTx(tx quota.Tx, l *Lease, w Worker, since, now time.Time, isOpen bool) error {
 	ctx := context.Background()
 	result, err := tx.ExecContext(ctx, `UPDATE leases SET state = ?, slot = ?, device = ?, worker_pid = ?, worker_start = ?,
 		granted_at = ?, active_at = ?, beat_at = ?, deadline_at = ? WHERE id = ? AND ended_at IS NULL`,
@@ -174,8 +174,8 @@ func (s *store) beat(ctx context.Context, used map[string]time.Duration) error {
 
 // exec runs one statement in a write transaction.
 func (s *store) exec(ctx context.Context, what, statement string, args ...any) error {
-	return s.writer.write(ctx, what, func(tx *sql.Tx) error {
-		if _, err := tx.Exec(statement, args...); err != nil {
+	return s.writer.write(ctx, what, func(tx quota.Tx) error {
+		if _, err := tx.ExecContext(context.Background(), statement, args...); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		return nil
@@ -186,13 +186,13 @@ func (s *store) exec(ctx context.Context, what, statement string, args ...any) e
 // for the commit, but not for the fsync. A power cut in between leaves the Lease open and charged to its last
 // beat (settleLeftover), as if it had happened a moment earlier.
 func (s *store) settle(ctx context.Context, l *Lease) error {
-	return s.writer.writeDeferred(ctx, "settle lease", settleSyncDelay, func(tx *sql.Tx) error {
+	return s.writer.writeDeferred(ctx, "settle lease", settleSyncDelay, func(tx quota.Tx) error {
 		return s.finishTx(tx, l.ID, string(l.State), l.Reason, quota.Settlement{Charged: l.Charged, Ran: l.ran()}, l.Ended)
 	})
 }
 
 // finishTx takes the charge and the run from cost.
-func (s *store) finishTx(tx *sql.Tx, id, state, reason string, cost quota.Settlement, at time.Time) error {
+func (s *store) finishTx(tx quota.Tx, id, state, reason string, cost quota.Settlement, at time.Time) error {
 	ctx := context.Background()
 	cost.Lease, cost.Reason, cost.Now = id, reason, at
 	err := s.ledger.Settle(ctx, tx, cost)
@@ -266,7 +266,7 @@ func (s *store) leftovers(ctx context.Context) ([]leftover, error) {
 }
 
 func (s *store) settleLeftover(ctx context.Context, o leftover, now time.Time) error {
-	return s.writer.write(ctx, "settle lease after a crash", func(tx *sql.Tx) error {
+	return s.writer.write(ctx, "settle lease after a crash", func(tx quota.Tx) error {
 		return s.finishTx(tx, o.id, string(o.state()), "host crashed", quota.Settlement{Charged: o.charge(), Ran: o.ran()}, now)
 	})
 }

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+
+	"spacehost/quota"
 )
 
 // writer runs transactions one after the other. Requests that arrive during a commit share the next transaction,
@@ -44,7 +47,7 @@ type writer struct {
 // writeRequest is written as a whole or not at all.
 type writeRequest struct {
 	label     string
-	do        func(tx *sql.Tx) error
+	do        func(tx quota.Tx) error
 	syncDelay time.Duration // how long after the commit its fsync may start; 0: the commit includes it
 	lead      chan struct{} // closed when the request becomes the leader
 	done      chan struct{} // closed when err is final
@@ -67,12 +70,12 @@ func (e *busyError) Error() string {
 
 // write returns do's own error, or the error of the transaction. If ctx ends before the request is taken, nothing
 // is written and the error is ctx's. Once do has run, write waits for the result.
-func (w *writer) write(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+func (w *writer) write(ctx context.Context, what string, do func(tx quota.Tx) error) error {
 	return w.submit(ctx, &writeRequest{label: what, do: do})
 }
 
 // writeDeferred is write without its fsync. The fsync starts after syncDelay, or with an earlier one.
-func (w *writer) writeDeferred(ctx context.Context, what string, syncDelay time.Duration, do func(tx *sql.Tx) error) error {
+func (w *writer) writeDeferred(ctx context.Context, what string, syncDelay time.Duration, do func(tx quota.Tx) error) error {
 	if w.sync == nil {
 		syncDelay = 0
 	}
@@ -177,16 +180,16 @@ func (w *writer) commitBatch() (batch []*writeRequest, err error) {
 		return w.takeBatch(false, false), err
 	}
 	defer conn.Close()
-	deferSync := w.allDeferrable() && setSyncNormal(ctx, conn)
+	deferSync := w.allDeferrable()
 	if deferSync {
 		defer setSyncFull(ctx, conn)
 	}
-	tx, err := conn.BeginTx(ctx, nil)
+	err = begin(ctx, conn, deferSync)
 	batch = w.takeBatch(err == nil, deferSync) // only now: meanwhile more requests have arrived, or have timed out
 	if err != nil {
 		return batch, err
 	}
-	if err = commit(tx, batch); err == nil && deferSync {
+	if err = commit(ctx, conn, batch); err == nil && deferSync {
 		w.noteUnsynced(batch)
 	}
 	return batch, err
@@ -200,18 +203,23 @@ func (w *writer) allDeferrable() bool {
 	return !slices.ContainsFunc(w.waiting, func(req *writeRequest) bool { return req.syncDelay == 0 })
 }
 
-// setSyncNormal lets commits on conn omit their fsync (sqlite.org/pragma.html#pragma_synchronous), until
-// setSyncFull. The pragma takes effect when it is compiled. Therefore ctx must not be one that can end, or
-// go-sqlite3 caches the compiled statement for the next time.
-func setSyncNormal(ctx context.Context, conn *sql.Conn) bool {
-	_, err := conn.ExecContext(ctx, "PRAGMA synchronous=NORMAL")
-	return err == nil
+// begin begins a transaction by hand: database/sql starts a goroutine for each Tx and for each query in it, and every
+// grant of a GPU waits for several. If deferSync is true, commits on conn omit their fsync
+// (sqlite.org/pragma.html#pragma_synchronous) until setSyncFull. The pragma takes effect when it is compiled. Therefore
+// ctx must not be one that can end, or go-sqlite3 caches the compiled statement for the next time.
+func begin(ctx context.Context, conn *sql.Conn, deferSync bool) error {
+	statements := "BEGIN IMMEDIATE"
+	if deferSync {
+		statements = "PRAGMA synchronous=NORMAL; " + statements
+	}
+	_, err := conn.ExecContext(ctx, statements)
+	return err
 }
 
 // setSyncFull drops a connection that it cannot restore to the settings of migrations.Open.
 func setSyncFull(ctx context.Context, conn *sql.Conn) {
 	if _, err := conn.ExecContext(ctx, "PRAGMA synchronous=FULL"); err != nil {
-		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // marks the connection as bad
+		drop(conn)
 	}
 }
 
@@ -288,40 +296,57 @@ func (w *writer) takeBatch(inTx, deferSync bool) []*writeRequest {
 	return batch
 }
 
-// commit writes the batch into tx, each request as a whole or not at all. Its error applies to all of them: then
-// nothing is written.
-func commit(tx *sql.Tx, batch []*writeRequest) error {
-	defer tx.Rollback()
+// commit writes the batch in the transaction of conn, each request as a whole or not at all. Its error applies to all
+// of them: then nothing is written.
+func commit(ctx context.Context, conn *sql.Conn, batch []*writeRequest) (err error) {
+	defer func() {
+		if err != nil {
+			rollback(ctx, conn)
+		}
+	}()
 	for _, req := range batch {
-		if err := runInSavepoint(tx, req, len(batch) == 1); err != nil {
+		if err := runInSavepoint(ctx, conn, req, len(batch) == 1); err != nil {
 			return err
 		}
 	}
-	return tx.Commit()
+	_, err = conn.ExecContext(ctx, "COMMIT")
+	return err
 }
+
+// rollback drops a connection that may still be in the transaction. Some errors have ended it already
+// (sqlite.org/lang_transaction.html), and then there is nothing to roll back.
+func rollback(ctx context.Context, conn *sql.Conn) {
+	_, err := conn.ExecContext(ctx, "ROLLBACK")
+	if err != nil && !strings.Contains(err.Error(), "no transaction is active") {
+		drop(conn)
+	}
+}
+
+// drop makes database/sql close the connection instead of using it again.
+func drop(conn *sql.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }
 
 // runInSavepoint keeps what one request has written, or rolls back that request alone. If the rollback fails, the
 // request's error is that of tx. Some errors (a full disk, for one) make SQLite roll back the whole transaction,
 // and with it the savepoint.
-func runInSavepoint(tx *sql.Tx, req *writeRequest, alone bool) error {
+func runInSavepoint(ctx context.Context, tx quota.Tx, req *writeRequest, alone bool) error {
 	if alone {
 		req.err = req.attempt(tx)
 		return req.err
 	}
-	if _, err := tx.Exec("SAVEPOINT one"); err != nil {
+	if _, err := tx.ExecContext(ctx, "SAVEPOINT one"); err != nil {
 		return err
 	}
 	if req.err = req.attempt(tx); req.err != nil {
-		if _, err := tx.Exec("ROLLBACK TO one"); err != nil {
+		if _, err := tx.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
 			return req.err
 		}
 	}
-	_, err := tx.Exec("RELEASE one")
+	_, err := tx.ExecContext(ctx, "RELEASE one")
 	return err
 }
 
 // attempt turns a panic into the request's own error, because the leader has other requests to answer.
-func (req *writeRequest) attempt(tx *sql.Tx) (err error) {
+func (req *writeRequest) attempt(tx quota.Tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s: panic: %v\n%s", req.label, p, debug.Stack())

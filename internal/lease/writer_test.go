@@ -2,7 +2,6 @@ package lease
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"spacehost/migrations"
+	"spacehost/quota"
 )
 
 // writerHarness is a writer with a table of its own. Its connection is taken until release is called.
@@ -46,14 +46,14 @@ func newWriterHarness(t *testing.T) *writerHarness {
 // insertAll writes all at once, and frees the connection once they wait. It returns the result of each, and the
 // number of transactions.
 func (h *writerHarness) insertAll(all ...int) (errs []error, transactions int) {
-	used := make(chan *sql.Tx, len(all))
+	used := make(chan quota.Tx, len(all))
 	errs = make([]error, len(all))
 	done := make(chan struct{})
 	for i, n := range all {
 		go func() {
-			errs[i] = h.write(context.Background(), "note", func(tx *sql.Tx) error {
+			errs[i] = h.write(context.Background(), "note", func(tx quota.Tx) error {
 				used <- tx
-				_, err := tx.Exec(`INSERT INTO notes VALUES (?)`, n)
+				_, err := tx.ExecContext(context.Background(), `INSERT INTO notes VALUES (?)`, n)
 				return err
 			})
 			done <- struct{}{}
@@ -65,7 +65,7 @@ func (h *writerHarness) insertAll(all ...int) (errs []error, transactions int) {
 		<-done
 	}
 	close(used)
-	seen := map[*sql.Tx]bool{}
+	seen := map[quota.Tx]bool{}
 	for tx := range used {
 		seen[tx] = true
 	}
@@ -141,8 +141,11 @@ func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newWriterHarness(t)
 		first := make(chan error, 1)
-		note := func(n int) func(*sql.Tx) error {
-			return func(tx *sql.Tx) error { _, err := tx.Exec(`INSERT INTO notes VALUES (?)`, n); return err }
+		note := func(n int) func(quota.Tx) error {
+			return func(tx quota.Tx) error {
+				_, err := tx.ExecContext(context.Background(), `INSERT INTO notes VALUES (?)`, n)
+				return err
+			}
 		}
 		go func() { first <- h.write(context.Background(), "note", note(1)) }()
 		synctest.Wait()
@@ -164,9 +167,9 @@ func TestWriteTimeout(t *testing.T) {
 }
 
 // durability is SQLite's synchronous level of a transaction: 1 commits without fsync, 2 with it.
-func durability(t *testing.T, tx *sql.Tx) (level int) {
+func durability(t *testing.T, tx quota.Tx) (level int) {
 	t.Helper()
-	if err := tx.QueryRow("PRAGMA synchronous").Scan(&level); err != nil {
+	if err := tx.QueryRowContext(context.Background(), "PRAGMA synchronous").Scan(&level); err != nil {
 		t.Error(err)
 	}
 	return level
@@ -214,7 +217,7 @@ func (row fsyncOfCommits) run(h *writerHarness) {
 			write = h.writeDeferred
 		}
 		go func() {
-			if err := write(context.Background(), "note", func(tx *sql.Tx) error { got[i] = durability(t, tx); return nil }); err != nil {
+			if err := write(context.Background(), "note", func(tx quota.Tx) error { got[i] = durability(t, tx); return nil }); err != nil {
 				t.Error(err)
 			}
 		}()
@@ -226,7 +229,7 @@ func (row fsyncOfCommits) run(h *writerHarness) {
 	if !slices.Equal(got, row.want) || syncs.Load() != row.syncs {
 		t.Errorf("committed with %v and then %d syncs, want %v and %d", got, syncs.Load(), row.want, row.syncs)
 	}
-	if err := h.write(context.Background(), "note", func(tx *sql.Tx) error {
+	if err := h.write(context.Background(), "note", func(tx quota.Tx) error {
 		if level := durability(t, tx); level != withFsync {
 			t.Errorf("afterwards the connection commits with %d, want %d", level, withFsync)
 		}
@@ -236,7 +239,7 @@ func (row fsyncOfCommits) run(h *writerHarness) {
 	}
 }
 
-func (h *writerHarness) writeDeferred(ctx context.Context, what string, do func(*sql.Tx) error) error {
+func (h *writerHarness) writeDeferred(ctx context.Context, what string, do func(quota.Tx) error) error {
 	return h.writer.writeDeferred(ctx, what, time.Millisecond, do)
 }
 
@@ -251,7 +254,7 @@ type fsyncTimes struct {
 // is repeated with the next commit.
 func TestFsyncTimes(t *testing.T) {
 	const lag = 20 * time.Millisecond
-	note := func(*sql.Tx) error { return nil }
+	note := func(quota.Tx) error { return nil }
 	deferred := func(delay time.Duration) func(*writerHarness) error {
 		return func(h *writerHarness) error { return h.writer.writeDeferred(context.Background(), "note", delay, note) }
 	}
@@ -313,7 +316,7 @@ func TestEachCommitIsSynced(t *testing.T) {
 		began, turn := make(chan bool, 3), make(chan bool)
 		h.sync = func() error { began <- true; <-turn; return nil }
 		for range 3 {
-			if err := h.writeDeferred(context.Background(), "note", func(*sql.Tx) error { return nil }); err != nil {
+			if err := h.writeDeferred(context.Background(), "note", func(quota.Tx) error { return nil }); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(2 * time.Millisecond) // it is due
@@ -335,7 +338,7 @@ func TestPanicFailsOnlyItsWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newWriterHarness(t)
 		first := make(chan error, 1)
-		go func() { first <- h.write(context.Background(), "note", func(*sql.Tx) error { panic("of mine") }) }()
+		go func() { first <- h.write(context.Background(), "note", func(quota.Tx) error { panic("of mine") }) }()
 		synctest.Wait()
 		errs, _ := h.insertAll(1, 2)
 		if err := <-first; err == nil || !strings.Contains(err.Error(), "note: panic: of mine") {
