@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/stack"
 )
 
 // returnListener accepts the connections that a handler took over and has returned. A streaming handler needs no
@@ -73,6 +75,7 @@ type returnConn struct {
 	fixedReader
 
 	unchecked bool // the first Read must ask limit
+	reserved  bool // the goroutine that reads has a large stack
 
 	tlsConfig   *tls.Config              // until the first byte has shown whether the client speaks TLS; nil: it does not matter
 	tls         atomic.Pointer[tls.Conn] // nil for a plain connection; set by the first Read
@@ -119,6 +122,10 @@ func (c *returnConn) discard() {
 }
 
 func (c *returnConn) Read(p []byte) (int, error) {
+	if !c.reserved { // the first read of the goroutine that serves the connection
+		c.reserved = true
+		stack.Reserve()
+	}
 	if !c.admitted() {
 		return 0, net.ErrClosed
 	}
@@ -132,6 +139,7 @@ func (c *returnConn) Return(early []byte) bool {
 	if c.SetDeadline(time.Time{}) != nil {
 		return false
 	}
+	c.reserved = false
 	c.early = append(append([]byte(nil), early...), c.early...)
 	select {
 	case c.to.conns <- c:

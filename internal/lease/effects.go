@@ -10,6 +10,7 @@ import (
 
 	"spacehost/gpu"
 	"spacehost/internal/space"
+	"spacehost/internal/stack"
 	"spacehost/quota"
 )
 
@@ -118,6 +119,7 @@ func (m *machineEffects) decide(l *Lease, d decision) { l.decided <- d }
 func (m *machineEffects) warmStart(l *Lease) {
 	machine, worker, a, at, begin := m.machine, l.Worker, l.allocation, m.now(), m.prepareResume(l)
 	m.effectsRunning.Go(func() {
+		stack.Reserve()
 		resumed := begin()
 		err := m.store.warmStart(m.work, l, worker, at, m.config.QueueTimeout, false)
 		busy := resumed()
@@ -222,6 +224,7 @@ const settleRetryDelay = time.Second
 func (m *machineEffects) settle(l *Lease) {
 	machine := m.machine
 	m.effectsRunning.Go(func() {
+		stack.Reserve()
 		defer close(l.settled)
 		if err := m.showNodes(m.work, machine, l.Space); err != nil {
 			m.log.Warn("hide nodes of device", zap.Object("lease", l), zap.Error(err))

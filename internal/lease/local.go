@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"spacehost/gpu"
+	"spacehost/internal/stack"
 )
 
 // Local is the host's own machine. Its fields do not change once it is in use.
@@ -95,7 +96,10 @@ func (m *Local) ResumeAndWait(ctx context.Context, r Resumption) error {
 // async runs do in a goroutine. wait returns its error, once.
 func async(do func() error) (wait func() error) {
 	done := make(chan error, 1)
-	go func() { done <- do() }()
+	go func() {
+		stack.Reserve()
+		done <- do()
+	}()
 	return func() error { return <-done }
 }
 

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"go.uber.org/zap"
+
+	"spacehost/internal/stack"
 )
 
 // calls are the calls of both ends that have no answer yet.
@@ -83,6 +85,7 @@ func (l *Link) serve(m message) {
 		return
 	}
 	l.running.Go(func() {
+		stack.Reserve()
 		defer cancel()
 		body, err := l.handle(ctx, m)
 		l.calls.served(m.ID)
