@@ -59,6 +59,14 @@ func nodeSteps() []nodeStep {
 			{key: "fsync_ms", text: "load: one fsync at the same time, p99 ms"},
 			{key: "cpu", text: "load: CPU of the front, % of a core", format: "%.0f", goal: "<= 100"},
 			{key: "peak_mb", text: "load: highest memory of the front, MB", format: "%.0f", goal: "<= 400"}}}, loadNodes},
+		{step{name: "attack", about: "the same, while a node that is taken over sends what it can, and a stranger keeps 1,000 connections", lines: []line{
+			{key: "grant_p50_ms", text: "attack: request to grant on the other nodes, p50 ms"},
+			{key: "grant_p99_ms", text: "attack: request to grant on the other nodes, p99 ms", goal: "<= 10"},
+			{key: "messages_s", text: "attack: messages of the node a second", format: "%.0f"},
+			{key: "links", text: "attack: links of the node that the front has closed", format: "%.0f"},
+			{key: "connections", text: "attack: connections of the stranger that the front has closed", format: "%.0f"},
+			{key: "cpu", text: "attack: CPU of the front, % of a core", format: "%.0f"},
+			{key: "peak_mb", text: "attack: highest memory of the front, MB", format: "%.0f", goal: "<= 400"}}}, attackNodes},
 		{step{name: "cut", about: "all connections are reset at once, with leases under way", lines: []line{
 			{key: "control_s", text: "cut: all nodes have connected again, s", goal: "<= 5"},
 			{key: "all_s", text: "cut: all connections are open again, s", goal: "<= 15"},
@@ -101,7 +109,7 @@ type nodeBench struct {
 // measureNodes measures the rounds of --nodes.
 func (b *bench) measureNodes(ctx context.Context) error {
 	for round := 1; round <= b.options.rounds; round++ {
-		for _, kind := range [][]string{{"connect", "idle", "views", "restart"}, {"load", "cut"}} {
+		for _, kind := range [][]string{{"connect", "idle", "views", "restart"}, {"load", "attack", "cut"}} {
 			if err := b.measureFront(ctx, round, kind); err != nil {
 				return err
 			}
@@ -414,7 +422,7 @@ func (r loadReport) wrong(allowed int) error {
 }
 
 func cutNodes(ctx context.Context, n *nodeBench) (values, error) {
-	if !n.wants(step{name: "load"}) {
+	if !n.wants(step{name: "load"}) && !n.wants(step{name: "attack"}) {
 		if err := n.beginLoad(ctx); err != nil {
 			return nil, err
 		}

@@ -32,8 +32,8 @@ const devicesPerNode = 8
 
 func nodeName(n int) string { return fmt.Sprintf("node-%04d", n) }
 
-// joinNodes prepares the state folder of a front that a number of nodes have joined, and the state folders of their agents below
-// agents.
+// joinNodes prepares the state folder of a front that a number of nodes and one more (evilName) have joined, and the state folders of
+// their agents below agents.
 func joinNodes(ctx context.Context, state, agents string, count int) (err error) {
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return err
@@ -54,16 +54,20 @@ func joinNodes(ctx context.Context, state, agents string, count int) (err error)
 	}
 	joining, ctx := errgroup.WithContext(ctx)
 	joining.SetLimit(32) // most of the time is spent on fsync
+	names := []string{evilName}
 	for n := range count {
+		names = append(names, nodeName(n))
+	}
+	for _, name := range names {
 		joining.Go(func() error {
-			id, err := authority.NewIdentity(nodeName(n), 0)
+			id, err := authority.NewIdentity(name, 0)
 			if err != nil {
 				return err
 			}
-			if _, err := store.Redeem(ctx, secret, nodeName(n), sha256.Sum256(id.Certificate.Leaf.RawSubjectPublicKeyInfo)); err != nil {
+			if _, err := store.Redeem(ctx, secret, name, sha256.Sum256(id.Certificate.Leaf.RawSubjectPublicKeyInfo)); err != nil {
 				return err
 			}
-			folder := filepath.Join(agents, nodeName(n), nodeagent.Folder)
+			folder := filepath.Join(agents, name, nodeagent.Folder)
 			return errors.Join(os.MkdirAll(folder, 0o700), id.Save(folder))
 		})
 	}
