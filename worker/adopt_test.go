@@ -21,7 +21,8 @@ type testKeeper struct {
 	kept   []Kept // those that no host uses
 	starts map[string]*keptStart
 	ended  []string
-	fails  error // of Take
+	fails  error         // of Take
+	cut    chan struct{} // closed: the starts cannot be reached; nil: they can
 }
 
 // keptStart is a process of a testKeeper, as the present host uses it.
@@ -118,6 +119,30 @@ func (k *testKeeper) End(kept Kept) {
 	k.ended = append(k.ended, kept.Facts.Instance)
 }
 
+// unreachable is a start whose connection can be cut.
+type unreachable struct {
+	Start
+	cut chan struct{}
+}
+
+// Done implements Start.
+func (u unreachable) Done() <-chan struct{} { return u.cut }
+
+// Err implements Start.
+func (unreachable) Err() error { return ErrUnreachable }
+
+// cuttablePlace cuts the connections of its starts when cut is closed, but not those of the starts that are taken over.
+type cuttablePlace struct {
+	Place
+	cut chan struct{}
+}
+
+// Start implements Place.
+func (p cuttablePlace) Start(ctx context.Context, spec Spec, to Reporter) (Start, error) {
+	start, err := p.Place.Start(ctx, spec, to)
+	return unreachable{start, p.cut}, err
+}
+
 // newKeeper returns a Keeper whose processes end with the test.
 func newKeeper(t *testing.T) *testKeeper {
 	k := &testKeeper{starts: map[string]*keptStart{}}
@@ -145,6 +170,9 @@ func keptWorld(t *testing.T, k *testKeeper, dir, settings string, change ...func
 	}}, change...)...)
 	w.unchecked = true // a start that is left is not closed
 	w.Prepare(self(t), "/nowhere", fakeEnv("good", ""))
+	if k.cut != nil {
+		w.config.Place = cuttablePlace{w.config.Place, k.cut}
+	}
 	w.run(t)
 	w.ready(t)
 	return w, reopened
@@ -283,5 +311,33 @@ func TestAbandonedReports(t *testing.T) {
 	close(s.opened)
 	if err := s.Report(Frame{Header: []byte(`{"op":"manifest"}`)}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUnreachableStartIsTakenOver cuts the connection to a start during a call. The Supervisor takes the start over, and does not report
+// it as ended: its leases are open.
+func TestUnreachableStartIsTakenOver(t *testing.T) {
+	k := newKeeper(t)
+	k.cut = make(chan struct{})
+	w, _ := keptWorld(t, k, t.TempDir(), "same")
+	pid, instance := w.Status().PID, w.Instance()
+	w.join(t, "running", "hang")
+	w.receive(t, "running", "process_starts")
+	close(k.cut)
+	messages := w.receive(t, "running", queue.Completed)
+	if last := messages[len(messages)-1]; last.Failure == nil || last.Failure.Text != Unreachable().Reason {
+		t.Errorf("the visitor reads %+v", last)
+	}
+	eventually(t, "the start is taken over", func() bool {
+		taken := 0
+		w.note(func() { taken = len(w.starts) })
+		return taken == 2 && w.Status().Stage == space.Running
+	})
+	if got := w.Status(); got.PID != pid || w.Instance() != instance || len(w.over)+len(w.shut)+len(w.closed) != 0 {
+		t.Errorf("got %+v, want pid %d; over %v, shut %v, closed %v", got, pid, w.over, w.shut, w.closed)
+	}
+	w.join(t, "next", "echo")
+	if messages := w.receive(t, "next", queue.Completed); messages[len(messages)-1].Failure != nil {
+		t.Errorf("got %+v", messages)
 	}
 }

@@ -64,6 +64,27 @@ func (s *Supervisor) leave(p Start, cause *StopCause) error {
 	return nil
 }
 
+// Unreachable is the cause of the end of a start whose machine cannot be reached. The start goes on there, and so do its GPU calls.
+func Unreachable() *StopCause {
+	return &StopCause{
+		Reason: "The machine of this app cannot be reached.", Ledger: space.EndedByRestart + "host", Again: true, Now: true, Leave: true, Cause: CauseNode, By: "host",
+	}
+}
+
+// lostPause is the time in which the owner of the Supervisor ends ctx if the machine is gone. Otherwise only the connection of the
+// start has ended, and the start is taken over again.
+const lostPause = time.Second
+
+// lost ends the use of a start that cannot be reached.
+func (s *Supervisor) lost(ctx context.Context, p Start) error {
+	_ = s.leave(p, Unreachable()) // it always succeeds
+	select {
+	case <-ctx.Done():
+	case <-time.After(lostPause):
+	}
+	return errRestart
+}
+
 // drain waits until no call runs, at most for the time of the cause or the configured one. It ends early if the process exits, and at the operator's
 // request. Waiting calls are kept for the next start, or end with a sentence.
 func (s *Supervisor) drain(p Start, cause *StopCause) {

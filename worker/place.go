@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -63,6 +64,10 @@ type Start interface {
 	Running
 }
 
+// ErrUnreachable is the reason of the end of a start whose machine cannot be reached any more. Its processes may still run there, and
+// the next start takes them over (Place.Adopt).
+var ErrUnreachable = errors.New("its machine cannot be reached")
+
 // Running is the process of a start. *Process is one whose parent is this program. Its methods are safe for concurrent use.
 type Running interface {
 	// Send queues a Frame for the runner and returns at once. A Frame for a start that has ended is dropped.
@@ -77,10 +82,10 @@ type Running interface {
 	// Leave ends the use of the start by this host, and lets it run for the next one (Place.Adopt). A Place that does not outlast the
 	// host ends it. Nothing else is called afterwards.
 	Leave()
-	// Done is closed when every process of the start has exited.
+	// Done is closed when every process of the start has exited, or cannot be reached any more.
 	Done() <-chan struct{}
-	// Err returns the reason of the end as a sentence for the operator: a *RefusedError, *FrameError, *proctree.KilledError, or
-	// another error. It is valid after Done.
+	// Err returns the reason of the end as a sentence for the operator: a *RefusedError, *FrameError, *proctree.KilledError,
+	// ErrUnreachable, or another error. It is valid after Done.
 	Err() error
 	// Exit is valid after Done.
 	Exit() Exit

@@ -273,6 +273,9 @@ func (s *Supervisor) once(ctx context.Context) error {
 		case <-s.launched:
 			s.prepareStandby(ctx)
 		case <-p.Done():
+			if errors.Is(p.Err(), ErrUnreachable) && s.config.Outlasts {
+				return s.lost(ctx, p)
+			}
 			if s.isStale(p) {
 				_ = s.ended(p, StageChange{Stage: space.AppStarting, Reason: "The Space starts again."}, "")
 				return errRestart

@@ -86,10 +86,7 @@ func TestNodeIsSilent(t *testing.T) {
 	l.awaitNewest(3)
 	all := l.leases().Ended // the newest end first; the silence began with its lease
 	slices.SortFunc(all, func(a, b lease.Past) int { return a.Admitted.Compare(b.Admitted) })
-	ended := all[1]
-	isCut := ended.State == lease.Revoked && ended.Reason == "space died" && ended.ChargedSeconds <= 5
-	wentOn := ended.State == lease.Released && ended.ChargedSeconds >= 20 && ended.ChargedSeconds <= 30 // its node was back before its end
-	if !isCut && !wentOn {
+	if ended := all[1]; ended.State != lease.Released || ended.ChargedSeconds < 28 || ended.ChargedSeconds > 30 { // its node was back before its end
 		t.Errorf("the lease over a long silence has ended as %+v", ended)
 	}
 	l.stop()

@@ -23,7 +23,7 @@
 //
 // A process whose agent has ended ends too, because its channel closes. A host ends and replaces an agent that speaks another
 // protocol. An agent without a host ends the processes after a time, and exits. On a node it keeps them. A process behind a link
-// that has ended has ended for the front (ErrNodeLost), and may be taken over by the next start.
+// that has ended has ended for the front (worker.ErrUnreachable), and may be taken over by the next start.
 package agent
 
 import (

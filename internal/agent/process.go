@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,8 @@ type process struct {
 
 	mu   sync.Mutex
 	left bool
-	how  done // valid once done is closed
+	how  done  // valid once done is closed
+	lost error // the same: why no message has told how
 }
 
 var _ worker.LocalProcess = (*process)(nil)
@@ -103,7 +105,8 @@ func (p *process) run() {
 		}
 		if err != nil {
 			p.log.Warn("connection to the agent", zap.Error(err))
-			p.how = done{Err: toWire(p.keeper.lost(p.tree, p.log)), Exit: worker.Exit{Exit: sandbox.Exit{Signal: syscall.SIGKILL}}}
+			p.lost = p.keeper.lost(p.tree, p.log)
+			p.how = done{Exit: worker.Exit{Exit: sandbox.Exit{Signal: syscall.SIGKILL}}}
 		}
 		break
 	}
@@ -194,7 +197,7 @@ func (p *process) Leave() {
 func (p *process) Done() <-chan struct{} { return p.done }
 
 // Err implements worker.Running.
-func (p *process) Err() error { return p.how.Err.error() }
+func (p *process) Err() error { return cmp.Or(p.lost, p.how.Err.error()) }
 
 // Exit implements worker.Running.
 func (p *process) Exit() worker.Exit { return p.how.Exit }

@@ -26,10 +26,6 @@ type Remote struct {
 	Logger *zap.Logger
 }
 
-// ErrNodeLost is the reason of the end of a process whose node cannot be reached any more. It may still run there: the next start
-// on the node takes it over.
-var ErrNodeLost = errors.New("its machine cannot be reached")
-
 // Launch starts the process of an instance. order is the hello of the stream, with which the node calls Starts.Launch.
 func (r *Remote) Launch(ctx context.Context, instance string, order any, config worker.ProcessConfig) (worker.Running, worker.Facts, error) {
 	return r.open(ctx, instance, order, config)
@@ -109,7 +105,7 @@ func (r *Remote) dialPort(ctx context.Context, instance string, port int) (net.C
 }
 
 // lost leaves the process: its node ends it, or the next link takes it.
-func (r *Remote) lost(proctree.Tree, *zap.Logger) error { return ErrNodeLost }
+func (r *Remote) lost(proctree.Tree, *zap.Logger) error { return worker.ErrUnreachable }
 
 // remoteProcess is a process on a node. Its pids are those of the node.
 type remoteProcess struct {

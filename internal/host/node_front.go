@@ -13,7 +13,6 @@ import (
 	"spacehost/internal/machine"
 	"spacehost/internal/nodes"
 	"spacehost/internal/placement"
-	"spacehost/internal/space"
 	"spacehost/worker"
 )
 
@@ -80,9 +79,7 @@ func (h *Host) nodeWent(ctx context.Context, node string) {
 	}
 	for _, s := range h.all() {
 		if s.isOnNode() && s.node() == node {
-			s.endAttempt(&worker.StopCause{
-				Reason: "The machine of this app cannot be reached.", Ledger: space.EndedByRestart + "host", Again: true, Now: true, Leave: true, Cause: worker.CauseNode, By: "host",
-			})
+			s.endAttempt(worker.Unreachable())
 		}
 	}
 	select {

@@ -55,14 +55,14 @@ func (p *nodePlace) link() (*link.Link, error) {
 	return p.s.host.linkTo(node)
 }
 
-// linkTo returns the link to a node. Its error is agent.ErrNodeLost, which visitors may read: it does not name the node.
+// linkTo returns the link to a node. Its error is worker.ErrUnreachable, which visitors may read: it does not name the node.
 func (h *Host) linkTo(node string) (*link.Link, error) {
 	if h.cluster != nil && node != "" {
 		if l := h.cluster.server.Link(node); l != nil {
 			return l, nil
 		}
 	}
-	return nil, agent.ErrNodeLost
+	return nil, worker.ErrUnreachable
 }
 
 // prepare brings the folder of the Space to a node, and lets the node build its environment. ofHost are the variables that do not
