@@ -80,3 +80,17 @@ func TestServiceManager(t *testing.T) {
 	}
 	eventually(t, "the end is told", patience, func() bool { return m.has("STOPPING=1") })
 }
+
+// TestServiceManagerOfNode checks what the service manager of a node is told.
+func TestServiceManagerOfNode(t *testing.T) {
+	t.Parallel()
+	socket, m := newManagerSocket(t)
+	p := serveFront(t, t.TempDir(), "127.0.0.1:0")
+	a := startAgentWith(t, []string{"NOTIFY_SOCKET=" + socket, "WATCHDOG_USEC=600000"}, p.Cluster, t.TempDir(), "--token-file", p.joinToken(), "--name", "gpu2")
+	for _, state := range []string{"READY=1", "STATUS=Processes of Spaces: 0; GPU calls: 0", "WATCHDOG=1"} {
+		eventually(t, state, patience, func() bool { return m.has(state) })
+	}
+	a.signal(syscall.SIGTERM)
+	awaitClosed(t, "the agent has exited", a.ended)
+	eventually(t, "the end is told", patience, func() bool { return m.has("STOPPING=1") })
+}

@@ -50,7 +50,9 @@ type ServeConfig struct {
 	// OrphanAfter is how long the processes stay without a host, until a host names another time.
 	OrphanAfter time.Duration
 	Logger      *zap.Logger // nil: no log
-	Ready       func()      // called once, when hosts can connect; nil: no call
+	// Ready is called once, when hosts can connect; nil: no call. running counts what runs, with the locks of what ends workers that
+	// overstay. It may be called until Serve returns.
+	Ready func(running func() (processes, leases int))
 }
 
 // endGrace is the time between SIGTERM and SIGKILL of a process.
@@ -114,7 +116,7 @@ func Serve(ctx context.Context, config ServeConfig) error {
 	serving.Go(func() { s.accept(listener) })
 	s.setHost(nil, config.OrphanAfter)
 	if config.Ready != nil {
-		config.Ready()
+		config.Ready(func() (processes, leases int) { return len(s.starts.Kept()), len(s.guard.Report().Open) })
 	}
 	<-s.ctx.Done()
 	s.log.Info("agent ends", zap.NamedError("cause", context.Cause(s.ctx)))

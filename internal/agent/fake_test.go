@@ -224,7 +224,7 @@ func begin(t testing.TB, change ...func(*ServeConfig)) *running {
 	t.Helper()
 	r := prepare(t)
 	config, ready := ServeConfig{State: r.state, OrphanAfter: time.Hour}, make(chan struct{})
-	config.Ready = func() { close(ready) }
+	config.Ready = func(func() (int, int)) { close(ready) }
 	for _, c := range change {
 		c(&config)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -115,5 +116,11 @@ func (o *agentOptions) run(c *cobra.Command) error {
 	}
 	log.Info("program starts", zap.String("version", build.Version), zap.String("commit", build.Commit), zap.String("state", state),
 		zap.Duration("orphan_after", o.orphanAfter), zap.Int("pid", os.Getpid())) // a host of a later version may connect
-	return o.serve(ctx, agent.ServeConfig{State: state, OrphanAfter: o.orphanAfter, Logger: log, Ready: func() { notifyReady(log) }})
+	var reporting sync.WaitGroup
+	defer reporting.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	return o.serve(ctx, agent.ServeConfig{State: state, OrphanAfter: o.orphanAfter, Logger: log, Ready: func(running func() (int, int)) {
+		reporting.Go(func() { host.ReportAgent(ctx, log, running) })
+	}})
 }

@@ -120,7 +120,7 @@ func (o *joinOptions) serve(ctx context.Context, c *cobra.Command, state string,
 	})
 	config := nodeagent.Config{
 		Front: o.front, Name: o.name, Labels: o.labels, State: state, Version: version.Current(migrations.SQLiteVersion()).Version,
-		Service: service, Logger: log, Ready: func() { notifyReady(log) },
+		Service: service, Logger: log, Ready: func() { running.Go(func() { host.ReportAgent(work, log, service.Running) }) },
 		Drain: o.drain, Ends: o.end(time.Now()), Hurry: hurry,
 	}
 	if o.tokenFile != "" {
@@ -153,10 +153,4 @@ func readTokenFile(path string, stdin io.Reader) (string, error) {
 		err = fmt.Errorf("token file: %s is empty; write the token of `spacehost node token` to it", path)
 	}
 	return token, err
-}
-
-func notifyReady(log *zap.Logger) {
-	if err := host.NotifyReady(); err != nil {
-		log.Warn("service manager not notified", zap.Error(err))
-	}
 }

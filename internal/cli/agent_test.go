@@ -46,7 +46,7 @@ func TestAgentServes(t *testing.T) {
 	var got agent.ServeConfig
 	text, err := runAgent(ctx, func(ctx context.Context, c agent.ServeConfig) error {
 		got = c
-		c.Ready()
+		c.Ready(func() (processes, leases int) { return 3, 1 })
 		c.Logger.Info("from the agent")
 		stop() // SIGTERM
 		<-ctx.Done()
@@ -73,8 +73,8 @@ func TestAgentServes(t *testing.T) {
 	}
 	_ = manager.SetReadDeadline(time.Now().Add(time.Minute))
 	told := make([]byte, 64)
-	if n, err := manager.Read(told); err != nil || string(told[:n]) != "READY=1" {
-		t.Errorf("the service manager is told %q (%v), want READY=1", told[:n], err)
+	if n, err := manager.Read(told); err != nil || !strings.HasPrefix(string(told[:n]), "READY=1\nSTATUS=") {
+		t.Errorf("the service manager is told %q (%v), want READY=1 and a status", told[:n], err)
 	}
 }
 

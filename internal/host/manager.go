@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -12,37 +14,79 @@ import (
 	"spacehost/internal/space"
 )
 
-// manager reports to the service manager that has started this host (systemd, `Type=notify`, sd_notify(3)). Without one,
+// manager reports to the service manager that has started this program (systemd, `Type=notify`, sd_notify(3)). Without one,
 // its messages go nowhere.
 type manager struct {
 	notify func(state string)
-	// watchdog is the time after which the manager restarts a host without a sign of life (WatchdogSec); 0: it does not.
+	// watchdog is the time after which the manager restarts a program without a sign of life (WatchdogSec); 0: it does not.
 	watchdog time.Duration
 	alive    func(ctx context.Context) error
 	status   func() string
 	log      *zap.Logger
 }
 
-func (h *Host) manager() manager {
-	log := h.log.Named("manager")
+func (h *Host) manager() manager { return newManager(h.log, h.answers, h.statusLine) }
+
+func (h *Host) notifyManager(state string) { notifyManager(h.log.Named("manager"), state) }
+
+func newManager(log *zap.Logger, alive func(context.Context) error, status func() string) manager {
+	log = log.Named("manager")
 	watchdog, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		log.Warn("watchdog of the service manager not used", zap.Error(err))
 	}
-	return manager{notify: h.notifyManager, watchdog: watchdog, alive: h.answers, status: h.statusLine, log: log}
+	return manager{notify: func(state string) { notifyManager(log, state) }, watchdog: watchdog, alive: alive, status: status, log: log}
 }
 
-func (h *Host) notifyManager(state string) {
+func notifyManager(log *zap.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		h.log.Named("manager").Warn("service manager not notified", zap.Error(err))
+		log.Warn("service manager not notified", zap.Error(err))
 	}
 }
 
-// NotifyReady reports to the service manager that this process, which is no host, is ready (`Type=notify`). Without a service
-// manager it does nothing. Errors: those of the manager's socket.
-func NotifyReady() error {
-	_, err := daemon.SdNotify(false, daemon.SdNotifyReady)
-	return err
+// ReportAgent reports to the service manager that has started this process, an agent: that it is ready (`Type=notify`), what runs, and
+// signs of life (`WatchdogSec`) as long as running returns in time. running counts the processes of Spaces and the GPU calls; it must
+// need the locks of what ends workers that overstay. ReportAgent returns when ctx ends. Without a service manager it returns at once.
+func ReportAgent(ctx context.Context, log *zap.Logger, running func() (processes, leases int)) {
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		return
+	}
+	a := agentVitals{running: running}
+	newManager(log, a.alive, a.statusLine).run(ctx)
+}
+
+// agentVitals asks an agent what it runs.
+type agentVitals struct {
+	running           func() (processes, leases int)
+	mu                sync.Mutex
+	processes, leases int // of the latest answer
+}
+
+func (a *agentVitals) alive(ctx context.Context) error {
+	return within(ctx, "processes and GPU calls", func() {
+		processes, leases := a.running()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.processes, a.leases = processes, leases
+	})
+}
+
+func (a *agentVitals) statusLine() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return fmt.Sprintf("Processes of Spaces: %d; GPU calls: %d", a.processes, a.leases)
+}
+
+// within returns an error if do has not returned when ctx ends.
+func within(ctx context.Context, what string, do func()) error {
+	done := make(chan struct{})
+	go func() { do(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", what, ctx.Err())
+	}
 }
 
 // statusInterval is the interval of the status line without a watchdog.
@@ -92,12 +136,8 @@ var ownClient = http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 // answers checks that the server and the leases of this host still make progress. It does not check the Spaces, which are
 // restarted by themselves, nor the GPUs.
 func (h *Host) answers(ctx context.Context) error {
-	lending := make(chan struct{})
-	go func() { h.broker.List(); close(lending) }()
-	select {
-	case <-lending:
-	case <-ctx.Done():
-		return fmt.Errorf("leases: %w", ctx.Err())
+	if err := within(ctx, "leases", func() { h.broker.List() }); err != nil {
+		return err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialAddr(h.console)+"/healthz", nil)
 	if err != nil {

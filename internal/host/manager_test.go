@@ -73,3 +73,30 @@ func (r *recorder) want(t *testing.T, when string, after time.Duration, want ...
 	}
 	r.told = nil
 }
+
+// TestVitalsOfAgent: an agent whose locks are taken gives no sign of life.
+func TestVitalsOfAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told recorder
+		lock := make(chan struct{}, 1)
+		a := agentVitals{running: func() (processes, leases int) {
+			lock <- struct{}{}
+			defer func() { <-lock }()
+			return 3, 1
+		}}
+		m := manager{notify: told.tell, watchdog: 30 * time.Second, alive: a.alive, status: a.statusLine, log: zap.NewNop()}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { m.run(ctx); close(ended) }()
+		told.want(t, "at the start", 0, "READY=1\nSTATUS=Processes of Spaces: 0; GPU calls: 0")
+		told.want(t, "with a first answer", 11*time.Second, "WATCHDOG=1")
+		told.want(t, "with a new status", 10*time.Second, "STATUS=Processes of Spaces: 3; GPU calls: 1", "WATCHDOG=1")
+		lock <- struct{}{}
+		told.want(t, "while the agent hangs", time.Minute)
+		<-lock
+		told.want(t, "again", 11*time.Second, "WATCHDOG=1", "WATCHDOG=1")
+		cancel()
+		<-ended
+		told.want(t, "at the end", 0, "STOPPING=1")
+	})
+}
