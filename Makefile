@@ -38,8 +38,8 @@ fire: ## stress tests: 100,000 charges, 1,000 misbehaving workers, 100 leases in
 	go test -count=1 -v -timeout 60m -run '^TestDeadlineInPartition$$' ./internal/machine -partition-leases 100
 	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestEveryWorkerIsEnded$$|^TestHostIsKilledAnywhere$$|^TestChangesUnderLoad$$|^TestMovesUnderLoad$$' ./cmd/spacehost
 
-kills: ## kill the host, its agent or both 200 times while clients call, with a Space that is kept; the same with a node (30 minutes; KILLS=20 makes fewer)
-	SPACEHOST_KILLS=$${KILLS:-200} go test -count=1 -v -timeout 120m -run '^Test(Node)?Kills$$' ./cmd/spacehost
+kills: ## kill the host, its agent or both 200 times while clients call, with a Space that is kept; the same with a node; a node that is lost and replaced (45 minutes; KILLS=20 makes fewer)
+	SPACEHOST_KILLS=$${KILLS:-200} go test -count=1 -v -timeout 120m -run '^Test(Node)?Kills$$|^TestLostNodeIsReplaced$$' ./cmd/spacehost
 
 agent-suite: ## run the end-to-end tests with `agent: local` in each file of `serve` (30 minutes)
 	SPACEHOST_TEST_AGENT=1 go test -count=1 -timeout 60m ./cmd/spacehost

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"spacehost/internal/control"
 	"spacehost/internal/lease"
@@ -265,6 +268,7 @@ func TestSlurmPool(t *testing.T) {
 		return strings.Contains(out, "serving") && strings.Contains(out, first)
 	})
 	l.wantSecretScript(t)
+	l.wantEarlyHello(t, first)
 
 	running := l.clientAs(l.space("far").URL, l.token).submit("/on_gpu", 3)
 	awaitActive(t, l.product)
@@ -351,6 +355,32 @@ func TestSlurmTimeLimit(t *testing.T) {
 		t.Errorf("the job has ended as %s, %v", out, err)
 	}
 	l.stop()
+}
+
+// wantEarlyHello prints how long after the begin of its job a node has connected, and bounds that with a real Slurm.
+func (l *slurmLab) wantEarlyHello(t *testing.T, node string) {
+	t.Helper()
+	var began unix.Statx_t // of the log, which the script of the job creates
+	path := filepath.Join(l.root, "logs", strings.TrimPrefix(node, "lab-")+".log")
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BTIME, &began); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(l.product.log()) {
+		var entry struct {
+			TS        time.Time
+			Msg, Node string
+		}
+		if json.Unmarshal([]byte(line), &entry) != nil || entry.Msg != "hello of node" || entry.Node != node {
+			continue
+		}
+		took := entry.TS.Sub(time.Unix(began.Btime.Sec, int64(began.Btime.Nsec)))
+		t.Logf("SLURM the node has connected %s after the begin of its job", took.Round(time.Millisecond))
+		if took > 2*time.Second && realSlurm {
+			t.Error("it must be at most 2 s")
+		}
+		return
+	}
+	t.Errorf("the log of the front has no hello of %s", node)
 }
 
 // wantSecretScript checks that the token of a job is neither in an environment nor on a command line.

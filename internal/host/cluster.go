@@ -96,7 +96,7 @@ func (c *cluster) run(ctx context.Context) error {
 					names = append(names, n.Name)
 				}
 			}
-			c.noteSeen(names...)
+			c.noteSeen(c.host.clock.Now(), names...)
 		}
 	}
 }
@@ -200,7 +200,7 @@ func (c *cluster) hello(l *link.Link, body json.RawMessage) (any, error) {
 	c.ending.Go(func() {
 		c.host.nodeCame(l)
 		<-l.Done()
-		c.noteSeen(l.Peer())
+		c.noteSeen(l.Beat(), l.Peer())
 	})
 	go func() {
 		<-l.Done()
@@ -217,11 +217,11 @@ func (c *cluster) connectionOf(node string) connection {
 	return c.connections[node]
 }
 
-// noteSeen stores that nodes were connected until now.
-func (c *cluster) noteSeen(names ...string) {
+// noteSeen stores that nodes were connected until then.
+func (c *cluster) noteSeen(at time.Time, names ...string) {
 	ctx, cancel := context.WithTimeout(context.Background(), dbTimeout)
 	defer cancel()
-	if err := c.host.nodeStore.SeenNow(ctx, names...); err != nil {
+	if err := c.host.nodeStore.SeenAt(ctx, at, names...); err != nil {
 		c.log.Warn("last beats of nodes not stored", zap.Strings("nodes", names), zap.Error(err))
 	}
 }

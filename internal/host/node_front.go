@@ -119,7 +119,7 @@ func (c *cluster) placementNodes() (all []placement.Node) {
 	for _, n := range stored {
 		state, seen := n.StateAt(now, reached[n.Name])
 		one := placement.Node{Name: n.Name, Labels: n.Labels, State: placement.State(state), Since: seen, Drained: n.Drain != nil}
-		if c.isAwaited(state, reached[n.Name]) {
+		if c.isAwaited(state, reached[n.Name]) || state == nodes.Lost && now.Sub(seen) < giveUpAfter {
 			one.State = placement.Awaited
 		}
 		leaves := c.departureOf(n.Name)

@@ -200,7 +200,10 @@ func TestChanges(t *testing.T) {
 		t.Errorf("got %+v (%v)", n, err)
 	}
 	f.at = noon.Add(time.Minute)
-	if err := f.SeenNow(t.Context(), "gpu2"); err != nil {
+	if err := f.SeenAt(t.Context(), f.at, "gpu2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.SeenAt(t.Context(), noon, "gpu2"); err != nil { // of an earlier link, which has ended later
 		t.Fatal(err)
 	}
 	if n, err = f.Return(t.Context(), "gpu2"); err != nil || n.Drain != nil || !n.SeenAt.Equal(f.at) {
@@ -255,7 +258,7 @@ func TestManyAreSeenAtOnce(t *testing.T) {
 			if errors.As(err, new(*UnknownError)) == known {
 				t.Errorf("%s: %v", name, err)
 			}
-			if err := f.SeenNow(t.Context(), "gone", "gpu2"); err != nil {
+			if err := f.SeenAt(t.Context(), f.at, "gone", "gpu2"); err != nil {
 				t.Error(err)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // seenBatches groups the notes of nodes into transactions: all nodes of a front connect at the same time after its restart, and a commit
@@ -25,6 +26,7 @@ type seenBatch struct {
 
 type seenNote struct {
 	name            string
+	at              time.Time
 	version, labels *string // nil: as before
 	unknown         bool    // read after done
 }
@@ -37,17 +39,18 @@ func (s *Store) Seen(ctx context.Context, name, version string, labels []string)
 		return err
 	}
 	stored := string(text)
-	return s.note(ctx, seenNote{name: name, version: &version, labels: &stored})
+	return s.note(ctx, seenNote{name: name, at: s.now(), version: &version, labels: &stored})
 }
 
-// SeenNow notes that nodes have a connection now. Names that are not known are ignored. It shares commits with Seen.
-func (s *Store) SeenNow(ctx context.Context, names ...string) error {
+// SeenAt notes that nodes had a connection at that time, unless a later time is known. Names that are not known are ignored. It shares
+// commits with Seen.
+func (s *Store) SeenAt(ctx context.Context, at time.Time, names ...string) error {
 	var notes []seenNote
 	if len(names) == 0 {
 		return nil
 	}
 	for _, name := range names {
-		notes = append(notes, seenNote{name: name})
+		notes = append(notes, seenNote{name: name, at: at})
 	}
 	return s.note(ctx, notes...)
 }
@@ -103,15 +106,14 @@ func (s *Store) writeBatch(batch *seenBatch) error {
 	ctx, cancel := context.WithTimeout(context.Background(), seenTimeout)
 	defer cancel()
 	return s.within(ctx, "note nodes as seen", func(tx *sql.Tx) error {
-		update, err := tx.PrepareContext(ctx, `UPDATE nodes SET seen_at = ?, version = coalesce(?, version), labels = coalesce(?, labels) WHERE name = ?`)
+		update, err := tx.PrepareContext(ctx, `UPDATE nodes SET seen_at = max(coalesce(seen_at, 0), ?), version = coalesce(?, version), labels = coalesce(?, labels) WHERE name = ?`)
 		if err != nil {
 			return fmt.Errorf("note nodes as seen: %w", err)
 		}
 		defer update.Close()
-		at := s.now().UnixMilli()
 		for i := range batch.notes {
 			n := &batch.notes[i]
-			result, err := update.ExecContext(ctx, at, n.version, n.labels, n.name)
+			result, err := update.ExecContext(ctx, n.at.UnixMilli(), n.version, n.labels, n.name)
 			if err != nil {
 				return fmt.Errorf("note node %s as seen: %w", n.name, err)
 			}

@@ -62,7 +62,7 @@ func TestChoose(t *testing.T) {
 		{name: "rule 1: its node was forgotten", on: []string{"h200"}, nodes: []Node{up("gpu2", "h200")}, running: "gpu1", node: "gpu2"},
 
 		{name: "rule 1: it waits for an awaited node", on: []string{"h200"}, nodes: []Node{slots(up("gpu2", "h200"), 9, 0), in(Awaited, with(up("gpu1", "h200"), func(n *Node) { n.Devices = 0 }))}, running: "gpu1",
-			why: "gpu1, where it has run last, has not connected again since the start of the host"},
+			why: "gpu1, where it has run last, has not connected again since 2026-12-01 14:02"},
 		{name: "rule 1: it does not wait for an awaited node that is drained", on: []string{"h200"}, nodes: []Node{in(Awaited, drained(up("gpu1", "h200"), "")), up("gpu2", "h200")}, running: "gpu1", node: "gpu2"},
 		{name: "rule 1: it waits for its own node only", on: []string{"h200"}, nodes: []Node{in(Awaited, up("gpu1", "h200")), up("gpu2", "h200")}, node: "gpu2"},
 

@@ -19,7 +19,7 @@ func (s Space) obstacle(n Node) string {
 	case n.State == Lost:
 		return "is lost" + since(n.Since)
 	case n.State == Awaited:
-		return "has not connected again since the start of the host"
+		return "has not connected again" + since(n.Since)
 	case n.State == Suspect:
 		return "does not answer" + since(n.Since)
 	case n.State != Connected:
