@@ -13,6 +13,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"spacehost/internal/link"
@@ -378,4 +379,27 @@ func awaitTrue(t *testing.T, what string, is func() bool) {
 			t.Fatal("timeout: " + what)
 		}
 	}
+}
+
+// TestLinksOfANodeAreLimited: a node that makes a link after the other has to wait for its turn.
+func TestLinksOfANodeAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFront(t, echo)
+		f.Authorize = func(string, [32]byte) error { return nil }
+		network := f.serve(t)
+		d := &link.Dialer{Address: linktest.Address, DialContext: network.Dial("10.0.0.2"), Handler: echo}
+		d.Identity = linktest.NewIdentity(t, f.CA, "gpu1")
+		begun := time.Now()
+		for n := range 26 {
+			l, _, err := d.Dial(t.Context(), nil)
+			if err != nil {
+				t.Fatalf("link %d after %s: %v", n, time.Since(begun), err)
+			}
+			l.Close()
+			l.Wait()
+		}
+		if took := time.Since(begun); took < 9*time.Second || took > 12*time.Second {
+			t.Errorf("26 links took %s, want 10 s: 16 at once, then one in each second", took)
+		}
+	})
 }

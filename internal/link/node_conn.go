@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"time"
 
 	"go.uber.org/zap"
@@ -48,7 +47,7 @@ func (c *nodeConn) serve(ctx context.Context) error {
 			s.once.Do(s.closed)
 		}
 	}()
-	if err := c.awaitTurn(ctx); err != nil {
+	if err := awaitTurn(ctx, c.server.ratesOf(c.node).conns); err != nil {
 		return err
 	}
 	if err := c.tls.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
@@ -86,17 +85,8 @@ func (c *nodeConn) count() error {
 	return nil
 }
 
-// awaitTurn limits the rate of connections of the node. Few can wait, since count bounds them.
-func (c *nodeConn) awaitTurn(ctx context.Context) error {
-	s := c.server
-	s.mu.Lock()
-	turns := s.rates[c.node]
-	if turns == nil {
-		maps.DeleteFunc(s.rates, func(_ string, one *rate.Limiter) bool { return one.Tokens() >= connBurst }) // as good as new
-		turns = rate.NewLimiter(connRate, connBurst)
-		s.rates[c.node] = turns
-	}
-	s.mu.Unlock()
+// awaitTurn limits the rate of connections or links of the node. Few can wait, since count and beginGreeting bound them.
+func awaitTurn(ctx context.Context, turns *rate.Limiter) error {
 	if err := turns.Wait(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errGone, err)
 	}
@@ -129,7 +119,7 @@ func (c *nodeConn) accept() error {
 
 // serveControl makes a link of the connection, and returns when it is down.
 func (c *nodeConn) serveControl(ctx context.Context) error {
-	l, hello, err := c.greet()
+	l, hello, err := c.greet(ctx)
 	if err != nil {
 		return err
 	}
@@ -155,13 +145,16 @@ func (c *nodeConn) serveControl(ctx context.Context) error {
 }
 
 // greet authorizes the node, reads its hello, and registers its link in place of an earlier one.
-func (c *nodeConn) greet() (*Link, json.RawMessage, error) {
+func (c *nodeConn) greet(ctx context.Context) (*Link, json.RawMessage, error) {
 	if err := c.beginGreeting(); err != nil {
 		return nil, nil, err
 	}
 	defer c.endGreeting()
 	revoked := c.server.revocations()
 	if err := c.server.Authorize(c.node, c.key); err != nil {
+		return nil, nil, err
+	}
+	if err := awaitTurn(ctx, c.server.ratesOf(c.node).links); err != nil {
 		return nil, nil, err
 	}
 	if err := c.accept(); err != nil {

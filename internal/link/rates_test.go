@@ -4,19 +4,17 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // TestRatesAreForgotten: a node that has used up its connections has to wait, also after another one has come. Once its limit is full again,
 // the next new node removes it.
 func TestRatesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &Server{rates: map[string]*rate.Limiter{}}
+		s := &Server{rates: map[string]*nodeRates{}}
 		turn := func(node string) (waited time.Duration) {
 			t.Helper()
 			began := time.Now()
-			if err := (&nodeConn{server: s, node: node}).awaitTurn(t.Context()); err != nil {
+			if err := awaitTurn(t.Context(), s.ratesOf(node).conns); err != nil {
 				t.Fatal(err)
 			}
 			return time.Since(began)
@@ -29,6 +27,9 @@ func TestRatesAreForgotten(t *testing.T) {
 		turn("second")
 		if waited := turn("first"); waited == 0 || len(s.rates) != 2 {
 			t.Errorf("a connection beyond the burst waits %s; limits of %d nodes are kept, want 2", waited, len(s.rates))
+		}
+		if err := awaitTurn(t.Context(), s.ratesOf("first").links); err != nil {
+			t.Fatal(err)
 		}
 		time.Sleep((connBurst/connRate + 1) * time.Second)
 		turn("third")

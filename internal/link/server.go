@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -36,8 +37,8 @@ type Server struct {
 
 	mu      sync.Mutex
 	nodes   map[string]*nodeConns
-	rates   map[string]*rate.Limiter // of connections, by node; kept until they are full again, because a node may close all its connections
-	revoked uint64                   // calls of Revoke
+	rates   map[string]*nodeRates // by node; kept until they are full again, because a node may close all its connections
+	revoked uint64                // calls of Revoke
 }
 
 // nodeConns are the connections of one node.
@@ -48,18 +49,41 @@ type nodeConns struct {
 	key      [32]byte // of link
 }
 
-// The maximum of connections that a node makes in a time. Above it, each waits for its turn.
+// The maximum of connections, and of links among them, that a node makes in a time. Above it, each waits for its turn. A link costs
+// the front commits and work of the broker, which the leases of all nodes wait for.
 const (
 	connRate  = 100 // a second
 	connBurst = 512
+	linkRate  = 1
+	linkBurst = 16
 )
+
+// nodeRates limits the connections of one node.
+type nodeRates struct{ conns, links *rate.Limiter }
+
+func (r *nodeRates) areFull() bool {
+	return r.conns.Tokens() >= connBurst && r.links.Tokens() >= linkBurst
+}
+
+// ratesOf returns the limits of a node.
+func (s *Server) ratesOf(node string) *nodeRates {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rates := s.rates[node]
+	if rates == nil {
+		maps.DeleteFunc(s.rates, func(_ string, one *nodeRates) bool { return one.areFull() }) // as good as new
+		rates = &nodeRates{rate.NewLimiter(connRate, connBurst), rate.NewLimiter(linkRate, linkBurst)}
+		s.rates[node] = rates
+	}
+	return rates
+}
 
 // maxGreeting bounds the control connections of a node that have no link, since each may hold a large hello.
 const maxGreeting = 4
 
 func (s *Server) begin() {
 	s.once.Do(func() {
-		s.gates, s.nodes, s.rates, s.tls = newGates(), map[string]*nodeConns{}, map[string]*rate.Limiter{}, s.tlsConfig()
+		s.gates, s.nodes, s.rates, s.tls = newGates(), map[string]*nodeConns{}, map[string]*nodeRates{}, s.tlsConfig()
 		if s.Logger == nil {
 			s.Logger = zap.NewNop()
 		}
