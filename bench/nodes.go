@@ -59,12 +59,12 @@ func nodeSteps() []nodeStep {
 			{key: "fsync_ms", text: "load: one fsync at the same time, p99 ms"},
 			{key: "cpu", text: "load: CPU of the front, % of a core", format: "%.0f", goal: "<= 100"},
 			{key: "peak_mb", text: "load: highest memory of the front, MB", format: "%.0f", goal: "<= 400"}}}, loadNodes},
-		{step{name: "attack", about: "the same, while a node that is taken over sends what it can, and a stranger keeps 1,000 connections", lines: []line{
+		{step{name: "attack", about: "the same, while a compromised node floods the front, and a client without a certificate keeps 1,000 connections", lines: []line{
 			{key: "grant_p50_ms", text: "attack: request to grant on the other nodes, p50 ms"},
 			{key: "grant_p99_ms", text: "attack: request to grant on the other nodes, p99 ms", goal: "<= 10"},
-			{key: "messages_s", text: "attack: messages of the node a second", format: "%.0f"},
-			{key: "links", text: "attack: links of the node that the front has closed", format: "%.0f"},
-			{key: "connections", text: "attack: connections of the stranger that the front has closed", format: "%.0f"},
+			{key: "messages_s", text: "attack: messages of the compromised node a second", format: "%.0f"},
+			{key: "links", text: "attack: its links that the front has closed", format: "%.0f"},
+			{key: "connections", text: "attack: connections of the client that the front has closed", format: "%.0f"},
 			{key: "cpu", text: "attack: CPU of the front, % of a core", format: "%.0f"},
 			{key: "peak_mb", text: "attack: highest memory of the front, MB", format: "%.0f", goal: "<= 400"}}}, attackNodes},
 		{step{name: "cut", about: "all connections are reset at once, with leases under way", lines: []line{

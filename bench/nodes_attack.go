@@ -17,13 +17,13 @@ import (
 )
 
 const (
-	// evilName is the node that is taken over. It has joined like the others.
+	// evilName is the compromised node. It has joined like the others.
 	evilName = "node-evil"
-	// strangers is the number of connections of a machine that is no node.
+	// strangers is the number of connections of a client without a certificate.
 	strangers = 1000
 )
 
-// attack is what a node that is taken over and a stranger do to a front until it ends.
+// attack is what a compromised node and a client without a certificate do to a front until it ends.
 type attack struct {
 	front   string
 	stop    context.CancelFunc
@@ -31,7 +31,7 @@ type attack struct {
 
 	messages    atomic.Int64 // that the node has sent
 	links       atomic.Int64 // of the node that the front has closed
-	connections atomic.Int64 // of the stranger that the front has closed
+	connections atomic.Int64 // of the client that the front has closed
 }
 
 func startAttack(ctx context.Context, front, agents string) (*attack, error) {

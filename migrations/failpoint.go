@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"strings"
 	"sync"
 
 	"github.com/mattn/go-sqlite3"
@@ -49,11 +50,14 @@ func (c *crashingConn) BeginTx(ctx context.Context, options driver.TxOptions) (d
 
 // ExecContext implements driver.ExecerContext.
 func (c *crashingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if !c.AutoCommit() { // inside a transaction the commit is the write
-		return c.SQLiteConn.ExecContext(ctx, query, args)
+	switch {
+	case query == "COMMIT": // of a transaction that was begun by hand
+		failpoint.Here("before a commit")
+		defer failpoint.Here("after a commit")
+	case c.AutoCommit() && !strings.Contains(query, "BEGIN "): // inside a transaction the commit is the write
+		failpoint.Here("before a write")
+		defer failpoint.Here("after a write")
 	}
-	failpoint.Here("before a write")
-	defer failpoint.Here("after a write")
 	return c.SQLiteConn.ExecContext(ctx, query, args)
 }
 

@@ -36,7 +36,7 @@ func (s *Supervisor) endFor(p Start, cause *StopCause, now bool) error {
 	if !now {
 		s.drain(p, cause)
 	}
-	if cause.Leave && s.config.Outlasts {
+	if s.config.Outlasts && (cause.Leave || isUnreachable(p)) { // perhaps since the drain began
 		return s.leave(p, cause)
 	}
 	if s.config.Ending != nil {
@@ -74,6 +74,16 @@ func Unreachable() *StopCause {
 // lostPause is the time in which the owner of the Supervisor ends ctx if the machine is gone. Otherwise only the connection of the
 // start has ended, and the start is taken over again.
 const lostPause = time.Second
+
+// isUnreachable reports whether a start has ended because its machine cannot be reached.
+func isUnreachable(p Start) bool {
+	select {
+	case <-p.Done():
+		return errors.Is(p.Err(), ErrUnreachable)
+	default:
+		return false
+	}
+}
 
 // lost ends the use of a start that cannot be reached.
 func (s *Supervisor) lost(ctx context.Context, p Start) error {

@@ -116,7 +116,7 @@ func Serve(ctx context.Context, config ServeConfig) error {
 	serving.Go(func() { s.accept(listener) })
 	s.setHost(nil, config.OrphanAfter)
 	if config.Ready != nil {
-		config.Ready(func() (processes, leases int) { return len(s.starts.Kept()), len(s.guard.Report().Open) })
+		config.Ready(func() (processes, leases int) { return s.starts.Count(), len(s.guard.Report().Open) })
 	}
 	<-s.ctx.Done()
 	s.log.Info("agent ends", zap.NamedError("cause", context.Cause(s.ctx)))

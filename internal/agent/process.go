@@ -34,7 +34,7 @@ type process struct {
 	mu   sync.Mutex
 	left bool
 	how  done  // valid once done is closed
-	lost error // the same: why no message has told how
+	lost error // the same: the reason, if the agent has not sent one
 }
 
 var _ worker.LocalProcess = (*process)(nil)
@@ -94,8 +94,10 @@ func (p *process) run() {
 	reader := bufio.NewReaderSize(outbox.Direct(p.conn), 64<<10)
 	for {
 		k, body, err := read(reader)
+		var wrong error // a message that is none
 		if err == nil {
-			err = p.receive(k, body)
+			wrong = p.receive(k, body)
+			err = wrong
 		}
 		if err == nil && k != kindDone {
 			continue
@@ -105,7 +107,9 @@ func (p *process) run() {
 		}
 		if err != nil {
 			p.log.Warn("connection to the agent", zap.Error(err))
-			p.lost = p.keeper.lost(p.tree, p.log)
+			if p.lost = p.keeper.lost(p.tree, p.log); wrong != nil {
+				p.lost = fmt.Errorf("message of its agent: %w", wrong)
+			}
 			p.how = done{Exit: worker.Exit{Exit: sandbox.Exit{Signal: syscall.SIGKILL}}}
 		}
 		break

@@ -200,6 +200,13 @@ func (s *Starts) get(instance string) *instance {
 	return s.instances[instance]
 }
 
+// Count returns the number of processes. Unlike Kept it never waits for a host that reads no reports.
+func (s *Starts) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.instances)
+}
+
 // Kept lists the processes for the next host.
 func (s *Starts) Kept() (all []worker.Kept) {
 	s.mu.Lock()

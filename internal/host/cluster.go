@@ -36,6 +36,7 @@ type cluster struct {
 
 	mu          sync.Mutex
 	connections map[string]connection // by node
+	gone        map[string]time.Time  // end of the last link, by node
 	stored      []nodes.Node          // of the database, as they were read last
 }
 
@@ -53,7 +54,7 @@ func (h *Host) listenForNodes() error {
 		return &server.ListenError{Addr: listen.Value, Flag: listen.Source, Err: err}
 	}
 	h.onClose(func() { listener.Close() })
-	h.cluster = &cluster{host: h, listener: listener, connections: map[string]connection{}, log: h.log.Named("cluster")}
+	h.cluster = &cluster{host: h, listener: listener, connections: map[string]connection{}, gone: map[string]time.Time{}, log: h.log.Named("cluster")}
 	return nil
 }
 
@@ -200,10 +201,11 @@ func (c *cluster) hello(l *link.Link, body json.RawMessage) (any, error) {
 	c.ending.Go(func() {
 		c.host.nodeCame(l)
 		<-l.Done()
-		c.noteSeen(l.Beat(), l.Peer())
+		c.noteSeen(c.host.clock.Now().Add(-time.Since(l.Beat())), l.Peer())
 	})
 	go func() {
 		<-l.Done()
+		c.noteGone(l.Peer())
 		c.host.nodeWent(c.ctx, l.Peer())
 	}()
 	c.log.Info("hello of node", zap.String("node", l.Peer()), zap.String("boot", hello.Boot), zap.String("version", hello.Version), zap.Duration("skew", one.skew))

@@ -244,10 +244,15 @@ func (s *spaceRun) nodeOrNext() string {
 
 // waitsForNode returns why no node may run the Space; "" if it does not wait for one. A paused Space waits for an operator.
 func (s *spaceRun) waitsForNode() (why string) {
-	if paused, _ := s.paused.get(); paused == nil {
+	if !s.isPaused() {
 		_, why = s.location.get()
 	}
 	return why
+}
+
+func (s *spaceRun) isPaused() bool {
+	paused, _ := s.paused.get()
+	return paused != nil
 }
 
 // placementNodes returns this machine and the nodes that have joined, for the choice of a Space's node.

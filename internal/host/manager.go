@@ -55,7 +55,7 @@ func ReportAgent(ctx context.Context, log *zap.Logger, running func() (processes
 	newManager(log, a.alive, a.statusLine).run(ctx)
 }
 
-// agentVitals asks an agent what it runs.
+// agentVitals keeps what an agent runs, for the status line.
 type agentVitals struct {
 	running           func() (processes, leases int)
 	mu                sync.Mutex
@@ -110,24 +110,25 @@ func (m manager) run(ctx context.Context) {
 			return
 		case <-again.C:
 		}
+		alive := m.isAlive(ctx, interval)
 		if now := m.status(); now != status {
 			status = now
 			m.notify("STATUS=" + status)
 		}
-		if m.watchdog > 0 {
-			m.signOfLife(ctx, interval)
+		if alive && m.watchdog > 0 {
+			m.notify(daemon.SdNotifyWatchdog)
 		}
 	}
 }
 
-func (m manager) signOfLife(ctx context.Context, within time.Duration) {
+func (m manager) isAlive(ctx context.Context, within time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	if err := m.alive(ctx); err != nil {
+	err := m.alive(ctx)
+	if err != nil {
 		m.log.Warn("no sign of life", zap.Error(err))
-		return
 	}
-	m.notify(daemon.SdNotifyWatchdog)
+	return err == nil
 }
 
 // ownClient connects to this host itself, never through the operator's proxy (HTTP_PROXY), which may not reach it.

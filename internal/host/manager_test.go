@@ -89,8 +89,8 @@ func TestVitalsOfAgent(t *testing.T) {
 		ended := make(chan struct{})
 		go func() { m.run(ctx); close(ended) }()
 		told.want(t, "at the start", 0, "READY=1\nSTATUS=Processes of Spaces: 0; GPU calls: 0")
-		told.want(t, "with a first answer", 11*time.Second, "WATCHDOG=1")
-		told.want(t, "with a new status", 10*time.Second, "STATUS=Processes of Spaces: 3; GPU calls: 1", "WATCHDOG=1")
+		told.want(t, "with a first answer", 11*time.Second, "STATUS=Processes of Spaces: 3; GPU calls: 1", "WATCHDOG=1")
+		told.want(t, "with the same", 10*time.Second, "WATCHDOG=1")
 		lock <- struct{}{}
 		told.want(t, "while the agent hangs", time.Minute)
 		<-lock

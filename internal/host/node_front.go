@@ -64,7 +64,7 @@ func (h *Host) nodeCame(l *link.Link) {
 		return
 	}
 	for _, kept := range all {
-		if s := h.find(kept.Space); s == nil || s.nodeOrNext() != node {
+		if s := h.find(kept.Space); s == nil || s.nodeOrNext() != node || s.isPaused() {
 			h.log.Info("space does not run on this node any more", zap.String("space", kept.Space), zap.String("node", node))
 			h.forgetOnNode(node, kept.Space)
 		}
@@ -94,6 +94,21 @@ func (c *cluster) isAwaited(state nodes.State, reached nodes.Reached) bool {
 	return reached.State == "" && (state == nodes.Suspect || state == nodes.Lost) && time.Since(c.opened) < giveUpAfter
 }
 
+// hasJustGone reports whether the last link of a node has ended less than giveUpAfter ago. A connection that was refused is none.
+func (c *cluster) hasJustGone(node string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, ok := c.gone[node]
+	return ok && time.Since(at) < giveUpAfter
+}
+
+// noteGone records the end of the last link of a node.
+func (c *cluster) noteGone(node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone[node] = time.Now()
+}
+
 // storedNodes lists the nodes of the database. After an error it returns them as they were before: otherwise all Spaces would leave their
 // nodes.
 func (c *cluster) storedNodes(ctx context.Context) ([]nodes.Node, error) {
@@ -119,7 +134,7 @@ func (c *cluster) placementNodes() (all []placement.Node) {
 	for _, n := range stored {
 		state, seen := n.StateAt(now, reached[n.Name])
 		one := placement.Node{Name: n.Name, Labels: n.Labels, State: placement.State(state), Since: seen, Drained: n.Drain != nil}
-		if c.isAwaited(state, reached[n.Name]) || state == nodes.Lost && now.Sub(seen) < giveUpAfter {
+		if c.isAwaited(state, reached[n.Name]) || state == nodes.Lost && c.hasJustGone(n.Name) {
 			one.State = placement.Awaited
 		}
 		leaves := c.departureOf(n.Name)

@@ -36,9 +36,9 @@ func (n *node) leave() {
 // running returns the number of processes of Spaces, also of those that are being started.
 func (n *node) running() int {
 	n.mu.Lock()
-	starting := n.starting // before Kept, which has each of them later
+	starting := n.starting // before Count, which has each of them later
 	n.mu.Unlock()
-	return max(starting, len(n.starts.Kept()))
+	return max(starting, n.starts.Count())
 }
 
 // departure is when and why a node leaves its front, as its agent has reported it. The zero value: it stays.

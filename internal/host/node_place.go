@@ -36,6 +36,7 @@ type nodePlace struct {
 	bundle   string                   // digest of the folder there
 	prepared Prepared                 // the answer of the node
 	networks map[string]*frontNetwork // by start
+	opened   chan struct{}            // closed when a network opens; nil: nothing waits
 	files    *shelf.Remote
 }
 
@@ -281,6 +282,7 @@ func (n *nodeStart) Close() { n.place.closeNetwork(n.facts.Instance, n.network) 
 // Leave implements worker.Start.
 func (n *nodeStart) Leave() {
 	n.Running.Leave()
+	n.place.s.host.device.Close(n.facts.Instance) // the next start opens it again
 	n.Close()
 }
 
@@ -317,6 +319,10 @@ func (p *nodePlace) openNetwork(instance string, sockets []sandbox.Socket) *fron
 		p.networks = map[string]*frontNetwork{}
 	}
 	p.networks[instance] = n
+	if p.opened != nil {
+		close(p.opened)
+		p.opened = nil
+	}
 	return n
 }
 
@@ -329,14 +335,38 @@ func (p *nodePlace) closeNetwork(instance string, n *frontNetwork) {
 	p.s.host.server.Detach(n.attachments...)
 }
 
+// takeOverTime is how long a connection of a sandbox waits for a front that is about to take over its start. A client of the device API
+// sends each request once.
+const takeOverTime = 5 * time.Second
+
+// awaitListener returns the listener of a connection, or nil.
+func (p *nodePlace) awaitListener(node string, from InsideStream) *streamListener {
+	late := time.NewTimer(takeOverTime)
+	defer late.Stop()
+	for {
+		p.mu.Lock()
+		if p.opened == nil {
+			p.opened = make(chan struct{})
+		}
+		n, opened, isHere := p.networks[from.Instance], p.opened, p.node == node
+		p.mu.Unlock()
+		switch {
+		case !isHere:
+			return nil
+		case n != nil:
+			return n.listeners[from.Socket]
+		}
+		select {
+		case <-opened:
+		case <-late.C:
+			return nil
+		}
+	}
+}
+
 // deliver gives a connection of a sandbox to the site of its socket, and returns when it is closed.
 func (p *nodePlace) deliver(node string, from InsideStream, conn net.Conn) {
-	p.mu.Lock()
-	var l *streamListener
-	if n := p.networks[from.Instance]; n != nil && p.node == node {
-		l = n.listeners[from.Socket]
-	}
-	p.mu.Unlock()
+	l := p.awaitListener(node, from)
 	watched := &watchedConn{Conn: conn, closed: make(chan struct{})}
 	if l == nil || !l.deliver(watched) {
 		conn.Close()

@@ -45,7 +45,7 @@ func (s *store) forget(ctx context.Context, before time.Time, all *Forgotten) (m
 			return err
 		}
 		for _, id := range gone.Leases {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM leases WHERE id = ? AND ended_at IS NOT NULL`, id); err != nil {
+			if _, err := tx.ExecContext(context.Background(), `DELETE FROM leases WHERE id = ? AND ended_at IS NOT NULL`, id); err != nil {
 				return fmt.Errorf("delete lease: %w", err)
 			}
 		}

@@ -51,7 +51,7 @@ func (s Space) mayStay(n Node) bool {
 	return s.obstacle(n) == ""
 }
 
-// isAwaitedAt is rule 1 after a start of the host. The Devices of the node are known once it has connected.
+// isAwaitedAt is rule 1 after a start of the host, and after the end of the link. The Devices of the node are known once it has connected.
 func (s Space) isAwaitedAt(n Node) bool { return n.State == Awaited && !n.Drained }
 
 // prefer is negative if a is the better node for the Space. It is never 0 for nodes with different names.

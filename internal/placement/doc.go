@@ -14,7 +14,7 @@
 // # Rules of Choose
 //
 //  1. A Space stays on its node while the node may run it. A suspect node keeps its Spaces, because its connection often returns. A node
-//     that joins therefore moves nothing. After a start of the host, it waits for its node until the host gives the node up.
+//     that joins therefore moves nothing. After a start of the host or the end of the link, it waits for its node until the host gives the node up.
 //  2. A node may run a Space if a word matches its name or one of its labels, if it is available, and if it has a Device. A Space without
 //     GPU functions needs no Device.
 //  3. Of the nodes that may, those that leave within [LeavesSoon] are chosen only if there is no other one.

@@ -23,7 +23,7 @@ const (
 	Suspect   State = "suspect"   // beats are late
 	Lost      State = "lost"      // no beat for too long
 	Revoked   State = "revoked"
-	Awaited   State = "awaited" // it was connected shortly before, perhaps to the host that ran before, and is to connect again
+	Awaited   State = "awaited" // it was connected shortly before, perhaps to the previous host
 )
 
 // Node is what Choose needs to know of a machine.
