@@ -386,15 +386,19 @@ func (n *nodeBench) beginLoad(ctx context.Context) error {
 	return err
 }
 
+// underLoad measures the front for a span, and returns what has happened since the last mark.
+func (n *nodeBench) underLoad(ctx context.Context) (v values, r loadReport, err error) {
+	if v, err = n.used(ctx, n.span); err == nil {
+		r, err = n.send("mark")
+	}
+	return v, r, err
+}
+
 func loadNodes(ctx context.Context, n *nodeBench) (values, error) {
 	if err := n.beginLoad(ctx); err != nil {
 		return nil, err
 	}
-	v, err := n.used(ctx, n.span)
-	if err != nil {
-		return nil, err
-	}
-	r, err := n.send("mark")
+	v, r, err := n.underLoad(ctx)
 	if err != nil {
 		return nil, err
 	}

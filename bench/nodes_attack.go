@@ -139,11 +139,7 @@ func attackNodes(ctx context.Context, n *nodeBench) (values, error) {
 	if _, err := n.send("mark"); err != nil {
 		return nil, err
 	}
-	v, err := n.used(ctx, n.span)
-	if err != nil {
-		return nil, err
-	}
-	r, err := n.send("mark")
+	v, r, err := n.underLoad(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,5 @@ import (
 // of a query must be closed before the next statement.
 type Tx interface {
 	ExecContext(ctx context.Context, statement string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, question string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, question string, args ...any) *sql.Row
+	querier
 }

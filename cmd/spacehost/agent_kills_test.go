@@ -19,6 +19,14 @@ import (
 	"time"
 )
 
+// requireKills skips a test that runs for minutes, except in `make kills`.
+func requireKills(t *testing.T) {
+	t.Helper()
+	if os.Getenv("SPACEHOST_KILLS") == "" {
+		t.Skip("it runs for minutes: make kills")
+	}
+}
+
 // kills returns how many kills TestKills and TestNodeKills make (`make kills`).
 func kills() int {
 	if n, err := strconv.Atoi(os.Getenv("SPACEHOST_KILLS")); err == nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"math/rand/v2"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,9 +25,7 @@ spaces:
 // TestNodeKills kills the front, the agent of the node or both at random points while clients call. Each lease is settled once, no
 // process is left over, and a Space outlasts each end of the front.
 func TestNodeKills(t *testing.T) {
-	if os.Getenv("SPACEHOST_KILLS") == "" {
-		t.Skip("it runs for minutes: make kills")
-	}
+	requireKills(t)
 	t.Parallel()
 	l := newNodeLab(t)
 	writeFile(t, l.file, strings.NewReplacer(l.vars...).Replace(killedNodeFile))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,9 +11,7 @@ import (
 // TestLostNodeIsReplaced stops the agent of a node for more than 90 s during a GPU call. The Space starts on the other node of its label,
 // a call that waits continues there, and the first node ends what it still runs when it is back.
 func TestLostNodeIsReplaced(t *testing.T) {
-	if os.Getenv("SPACEHOST_KILLS") == "" {
-		t.Skip("it runs for minutes: make kills")
-	}
+	requireKills(t)
 	t.Parallel()
 	l := newNodeLab(t)
 	writeFile(t, l.file, strings.NewReplacer(l.vars...).Replace(nodeTop+strings.Replace(farSpace, "on: gpu2", "on: lab", 1)))
